@@ -1,0 +1,1 @@
+"""gossipfl on a real machine: links, the worker process, the store, the command line."""

@@ -1,0 +1,1 @@
+"""gossipfl on a networkx graph: builders and analysis."""
