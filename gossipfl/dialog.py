@@ -1,0 +1,409 @@
+"""What neighbors say to each other: hellos, offers, wants, refusals. Sans-IO, like the engine.
+
+The dialog decides whether a frame holds and answers it; when a round ends is the engine's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from gossipfl.effects import (
+    Drop,
+    Effect,
+    Equivocated,
+    MembersDiffer,
+    PeerDown,
+    PeerUp,
+    RefusedBy,
+    Rejected,
+    Send,
+    SendData,
+    UpdateAccepted,
+)
+from gossipfl.errors import PeerFault, Refusal
+from gossipfl.federation import Federation, diff, roster_diff
+from gossipfl.inbox import AHEAD_MAX, BEHIND_MAX, EquivocationFault, Inbox
+from gossipfl.membership import Link, Membership, Peer, jump_target
+from gossipfl.outbox import Outbox
+from gossipfl.replica import Assembly
+from gossipfl.types import Digest, LinkId, PeerId, Round, Seconds
+from gossipfl.wire.chunks import CREDIT_BYTES, DATA_TAG, parse_data
+from gossipfl.wire.frame import (
+    Body,
+    Done,
+    Frame,
+    Hello,
+    Leave,
+    Offer,
+    Part,
+    Refused,
+    Roster,
+    Sealer,
+    Want,
+    open_frame,
+)
+
+__all__ = ["Dialog", "Standing"]
+
+_ROSTER_ROWS = 64  # rows a frame: 64 names, digests and addresses stay below the frame's limit
+_SERVED_MAX = 16  # pieces one want may ask for: twice an honest receiver's window
+_TOLD = {  # refusals a person at the other end can act on
+    Refusal.WRONG_FEDERATION,
+    Refusal.WRONG_LAYOUT,
+    Refusal.WRONG_VERSION,
+    Refusal.WRONG_LENGTH,
+    Refusal.UNKNOWN_CODEC,
+    Refusal.MEMBERS_DIFFER,
+    Refusal.STALE_ROUND,
+    Refusal.FAR_ROUND,
+    Refusal.STALE_INCARNATION,
+    Refusal.NORM_CAP,
+    Refusal.NOT_FINITE,
+}
+_FATAL = {Refusal.WRONG_FEDERATION, Refusal.WRONG_LAYOUT, Refusal.STALE_INCARNATION}
+
+
+_Answer: TypeAlias = "Callable[[Dialog, Link, Frame, Seconds], list[Effect]]"
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where the engine stands, as far as the dialog must know."""
+
+    round: Round = 0
+    norm_max: float = 0.0  # the cap on a replica's norm now
+    frozen: bool = False  # rows are being read: none may advance
+    public_stable: bool = True  # the public replica is not being written
+    announced: bool = False  # the newest update is durable and may be said
+    done: bool = False  # the last round is mixed
+
+
+class Dialog:
+    """The conversations of one node with its neighbors.
+
+    Args:
+        federation: what all members agreed on.
+        layout: digest of the model's layout.
+        sealer: signs this node's frames.
+        parties: membership, inbox and outbox of the node.
+        byzantine: `b`, for how far rounds may be ahead.
+        standing: shared with the engine, which writes it.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        layout: Digest,
+        sealer: Sealer,
+        parties: tuple[Membership, Inbox, Outbox],
+        byzantine: int,
+        standing: Standing,
+    ) -> None:
+        self._federation = federation
+        self._layout = layout
+        self._sealer = sealer
+        self._membership, self._inbox, self._outbox = parties
+        self._byzantine = byzantine
+        self._standing = standing
+        self.snapshot_wanted: list[Link] = []  # answered once the engine has made it
+
+    # --- links ---------------------------------------------------------------------------------
+
+    def connected(self, link: LinkId, peer: PeerId, *, dialed: bool) -> list[Effect]:
+        """Greet on a link whose certificates hold on both ends."""
+        entry = self._membership.connect(link, peer, dialed=dialed)
+        return [self._send(entry, self._hello())]
+
+    def disconnected(self, link: LinkId) -> list[Effect]:
+        """Take note that a link is gone."""
+        peer = self._membership.disconnect(link)
+        self.snapshot_wanted = [entry for entry in self.snapshot_wanted if entry.id != link]
+        return [PeerDown(peer.id, peer.left)] if peer is not None else []
+
+    def _hello(self) -> Hello:
+        federation = self._federation
+        return Hello(federation.constitution.text, federation.members_digest)
+
+    # --- frames in -----------------------------------------------------------------------------
+
+    def receive(self, link_id: LinkId, message: bytes, now: Seconds) -> list[Effect]:
+        """Take one message; whatever is wrong with it becomes `Rejected`, never an exception."""
+        link = self._membership.link(link_id)
+        if link is None:
+            return []  # it was closed while this message waited its turn
+        link.peer.last_heard = now
+        try:
+            if message[:1] == bytes([DATA_TAG]):
+                return self._piece(link, message, now)
+            return self._control(link, message, now)
+        except PeerFault as fault:
+            return self.refuse(link, fault, now)
+
+    def _control(self, link: Link, message: bytes, now: Seconds) -> list[Effect]:
+        peer = link.peer
+        frame = open_frame(message, peer.key, self._membership.own_key)
+        refusal = peer.window.admit(frame.incarnation, frame.sequence)
+        if refusal is not None:
+            raise PeerFault(refusal, f"frame {frame.sequence} of start {frame.incarnation}")
+        peer.frames += 1
+        self._check_agreement(frame)
+        if not link.up and not isinstance(frame.body, Hello | Refused):
+            raise PeerFault(Refusal.NO_HELLO, "the first frame on a link is a hello")
+        return self._answer[type(frame.body)](self, link, frame, now)
+
+    def _check_agreement(self, frame: Frame) -> None:
+        if isinstance(frame.body, Refused):
+            return  # its sender may see another federation, and says so
+        mine = self._federation.constitution
+        if frame.federation != mine.digest:
+            theirs = frame.body.constitution if isinstance(frame.body, Hello) else ""
+            lines = diff(mine.text, theirs) if theirs else []
+            raise PeerFault(
+                Refusal.WRONG_FEDERATION,
+                "federation files differ: " + ("; ".join(lines) or "another digest"),
+            )
+        if frame.layout != self._layout:
+            raise PeerFault(
+                Refusal.WRONG_LAYOUT, "the models differ in names, shapes or types of parameters"
+            )
+
+    def _on_hello(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
+        hello, peer = frame.body, link.peer
+        assert isinstance(hello, Hello)
+        first = peer.current is None
+        peer.offered_round = max(peer.offered_round, frame.round)
+        differ = hello.members != self._federation.members_digest
+        peer.members_differ = differ
+        effects: list[Effect] = [
+            Drop(extra.id, "another link to this member stays")
+            for extra in self._membership.greet(link, frame.incarnation)
+        ]
+        if first:
+            effects.append(PeerUp(peer.id, frame.incarnation))
+        if peer.current is not link:
+            return effects
+        if differ:
+            return effects + self._tell_roster(link)
+        resumed = self._inbox.resume(peer.id)
+        return effects + self._announce_to(link) + self._fetch(link, resumed)
+
+    def _on_offer(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
+        offer, peer = frame.body, link.peer
+        assert isinstance(offer, Offer)
+        peer.offered_round = max(peer.offered_round, frame.round)
+        try:
+            self._check_offer(peer, frame)
+            assembly = self._inbox.offer(peer.id, frame, now)
+        except PeerFault as fault:
+            self._inbox.ignore(peer.id, offer)
+            return self._refuse_offer(link, fault, now)
+        return self._fetch(link, assembly)
+
+    def _refuse_offer(self, link: Link, fault: PeerFault, now: Seconds) -> list[Effect]:
+        effects = self.refuse(link, fault, now)
+        if isinstance(fault, EquivocationFault):
+            link.peer.equivocations += 1
+            effects.append(Equivocated(link.peer.id, fault.round, fault.first, fault.second))
+        elif fault.refusal is Refusal.UNKNOWN_BASE:
+            effects.append(self._send(link, Want(Part.SNAPSHOT)))
+        return effects
+
+    def _check_offer(self, peer: Peer, frame: Frame) -> None:
+        if peer.members_differ:
+            raise PeerFault(Refusal.MEMBERS_DIFFER, "no update counts while member lists differ")
+        own = self._standing.round
+        if not own - BEHIND_MAX <= frame.round:
+            raise PeerFault(Refusal.STALE_ROUND, f"round {frame.round} offered in round {own}")
+        horizon = max(own, self.target()) + AHEAD_MAX
+        if frame.round > horizon:
+            raise PeerFault(
+                Refusal.FAR_ROUND, f"round {frame.round} offered, at most {horizon} is plausible"
+            )
+
+    def target(self) -> Round:
+        """Return the round that b + 1 linked neighbors have reached."""
+        rounds = [peer.offered_round for peer in self._membership.linked]
+        return jump_target(rounds, self._byzantine)
+
+    def _fetch(self, link: Link, assembly: Assembly | None) -> list[Effect]:
+        effects: list[Effect] = []
+        while assembly is not None and (asked := assembly.download.wants()) is not None:
+            want = Want(Part.PIECES, assembly.download.root, *asked)
+            effects.append(self._send(link, want))
+        return effects
+
+    def _piece(self, link: Link, message: bytes, now: Seconds) -> list[Effect]:
+        if not link.up:
+            raise PeerFault(Refusal.NO_HELLO, "the first frame on a link is a hello")
+        piece = parse_data(message)
+        assembly = self._inbox.piece(link.peer.id, piece, self._standing.norm_max, now)
+        return self._fetch(link, assembly) + self.install(link.peer, now)
+
+    def install(self, peer: Peer, now: Seconds) -> list[Effect]:
+        """Advance a neighbor's replica if its next model is whole and its turn has come."""
+        effects: list[Effect] = []
+        while not self._standing.frozen:
+            done = self._inbox.install(peer.id, self._standing.round)
+            if done is None:
+                break
+            if done.offer.snapshot:
+                peer.snapshots += 1
+            else:
+                peer.deltas += 1
+            if done.round >= self._standing.round:
+                peer.missed = 0
+            effects.append(UpdateAccepted(peer.id, done.round, done.offer.snapshot))
+            effects += self._release(peer, now)
+        return effects
+
+    def _release(self, peer: Peer, now: Seconds) -> list[Effect]:
+        link = peer.current
+        try:
+            assembly = self._inbox.release(peer.id, self._standing.norm_max, now)
+        except PeerFault as fault:
+            return self._refuse_offer(link, fault, now) if link is not None else []
+        return self._fetch(link, assembly) if link is not None else []
+
+    def give_up(self, peer: Peer, fault: PeerFault, now: Seconds) -> list[Effect]:
+        """Drop a transfer that stands still, and take up what waited behind it."""
+        self._inbox.replica(peer.id).abandon()
+        if peer.current is None:
+            return []
+        return [*self.refuse(peer.current, fault, now), *self._release(peer, now)]
+
+    def _on_want(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
+        want = frame.body
+        assert isinstance(want, Want)
+        if want.part is Part.SNAPSHOT:
+            return self._want_snapshot(link)
+        payload = self._outbox.payload(want.root)
+        if payload is None:
+            return []  # superseded; the newer offer is on its way
+        if want.count > _SERVED_MAX or want.first + want.count > payload.chunks:
+            raise PeerFault(Refusal.FLOOD, f"{want.count} pieces from {want.first} asked for")
+        return [
+            SendData(link.id, payload, index)
+            for index in range(want.first, want.first + want.count)
+        ]
+
+    def _want_snapshot(self, link: Link) -> list[Effect]:
+        """One snapshot per link and round, and only of a round that this start has offered."""
+        round_ = self._outbox.round
+        if self._outbox.offer is None and round_ >= 0:
+            return []
+        if link.snapshot_round == round_ and self._standing.public_stable:
+            return []
+        if link not in self.snapshot_wanted:
+            self.snapshot_wanted.append(link)
+        return []
+
+    def serve_snapshots(self) -> list[Effect]:
+        """Answer those who wait for the snapshot that the outbox now has."""
+        effects: list[Effect] = []
+        for link in self.snapshot_wanted:
+            link.snapshot_round = self._outbox.round
+            effects += self._offer_to(link, self._outbox.snapshot)
+        self.snapshot_wanted = []
+        return effects
+
+    def _on_refused(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
+        refused = frame.body
+        assert isinstance(refused, Refused)
+        link.peer.refuses_us[refused.code] = refused.detail
+        return [RefusedBy(link.peer.id, refused.code, refused.detail)]
+
+    def _on_roster(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
+        roster = frame.body
+        assert isinstance(roster, Roster)
+        if roster.offset == 0:
+            link.roster_rows = []
+        if roster.offset != len(link.roster_rows) or roster.total > _ROSTER_ROWS**2:
+            raise PeerFault(Refusal.MALFORMED, "member list rows out of order")
+        link.roster_rows += roster.rows
+        if len(link.roster_rows) < roster.total or not roster.rows:
+            return []
+        lines = roster_diff(self._federation.roster, tuple(link.roster_rows))
+        link.roster_rows = []
+        return [MembersDiffer(link.peer.id, tuple(lines))]
+
+    def _on_leave(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
+        link.peer.left = True
+        return []
+
+    def _on_done(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
+        link.peer.done = True
+        return []
+
+    _answer: ClassVar[dict[type[Body], _Answer]] = {
+        Hello: _on_hello,
+        Offer: _on_offer,
+        Want: _on_want,
+        Refused: _on_refused,
+        Roster: _on_roster,
+        Leave: _on_leave,
+        Done: _on_done,
+    }
+
+    # --- frames out ----------------------------------------------------------------------------
+
+    def announce(self) -> list[Effect]:
+        """Offer the newest update to every linked neighbor: one frame, signed once."""
+        offer = self._outbox.offer
+        assert offer is not None
+        frame = self._sealer.seal(offer, self._outbox.round)
+        effects: list[Effect] = []
+        for peer in self._membership.linked:
+            assert peer.current is not None
+            effects.append(Send(peer.current.id, frame))
+            effects += self._credit(peer.current, offer)
+        return effects
+
+    def say(self, body: Body) -> list[Effect]:
+        """Say something to every neighbor with a link."""
+        links = [peer.current for peer in self._membership if peer.current is not None]
+        return [self._send(link, body) for link in links]
+
+    def say_to(self, peer: Peer, body: Body) -> list[Effect]:
+        """Say something to one neighbor, if a link is up."""
+        return [self._send(peer.current, body)] if peer.current is not None else []
+
+    def _announce_to(self, link: Link) -> list[Effect]:
+        effects: list[Effect] = []
+        if self._standing.announced:
+            effects += self._offer_to(link, self._outbox.offer)
+        if self._standing.done:
+            effects.append(self._send(link, Done()))
+        return effects
+
+    def _offer_to(self, link: Link, offer: Offer | None) -> list[Effect]:
+        if offer is None:
+            return []
+        frame = self._sealer.seal(offer, self._outbox.round)
+        return [Send(link.id, frame), *self._credit(link, offer)]
+
+    def _credit(self, link: Link, offer: Offer) -> list[Effect]:
+        payload = self._outbox.payload(offer.root)
+        if payload is None or not 0 < offer.length <= CREDIT_BYTES:
+            return []
+        return [SendData(link.id, payload, 0)]
+
+    def _tell_roster(self, link: Link) -> list[Effect]:
+        rows = self._federation.roster
+        return [
+            self._send(link, Roster(start, len(rows), rows[start : start + _ROSTER_ROWS]))
+            for start in range(0, len(rows), _ROSTER_ROWS)
+        ]
+
+    def _send(self, link: Link, body: Body) -> Send:
+        return Send(link.id, self._sealer.seal(body, self._outbox.round, link.peer.key))
+
+    def refuse(self, link: Link, fault: PeerFault, now: Seconds) -> list[Effect]:
+        """Count a refusal, and tell the neighbor where a person there can act on it."""
+        peer, refusal = link.peer, fault.refusal
+        peer.refused[refusal] += 1
+        effects: list[Effect] = [Rejected(peer.id, refusal, fault.message)]
+        if refusal in _TOLD and peer.may_tell(refusal, now):
+            effects.append(self._send(link, Refused(refusal, fault.message)))
+        if refusal in _FATAL:
+            effects.append(Drop(link.id, refusal))
+        return effects

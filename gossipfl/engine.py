@@ -1,0 +1,427 @@
+"""The round state machine of one node. Sans-IO: messages, finished jobs and `now` in; effects out.
+
+    WAITING ──quorum──> TRAINING ──trained──> CLOSING ──durable──> COLLECTING ──all or due──> MIXING
+       │                   ^                                                                    │
+       └──behind──> CATCHING_UP ──all or due──> MIXING ──────────> next round, or DONE <────────┘
+
+Rule 1: this file knows nothing of sockets, asyncio, clocks, disks or global randomness.
+Rule 2: every public method that can move the machine takes `now` and returns effects.
+Rule 3: nothing a neighbor sends raises past it; a bug of ours is an AssertionError.
+"""
+
+import enum
+from collections.abc import Callable
+
+from gossipfl.codecs.dense import Dense
+from gossipfl.deadline import Deadline
+from gossipfl.dialog import Dialog, Standing
+from gossipfl.effects import (
+    Drop,
+    DurableState,
+    Effect,
+    Encode,
+    Failed,
+    Finished,
+    Left,
+    Mix,
+    PeerSilent,
+    Persist,
+    RoundClosed,
+    Snapshot,
+    Train,
+)
+from gossipfl.errors import PeerFault, Refusal
+from gossipfl.inbox import Inbox
+from gossipfl.membership import MISSED_MAX, Membership
+from gossipfl.outbox import Outbox
+from gossipfl.setup import Setup
+from gossipfl.types import LinkId, PeerId, Round, Seconds, Vector
+from gossipfl.update import Update, digest_of
+from gossipfl.wire.frame import Done, Leave, Sealer
+
+__all__ = ["Engine", "Phase"]
+
+
+class Phase(enum.StrEnum):
+    """Where a node stands in its round."""
+
+    WAITING = "waiting"
+    CATCHING_UP = "catching-up"
+    TRAINING = "training"
+    CLOSING = "closing"
+    COLLECTING = "collecting"
+    MIXING = "mixing"
+    DONE = "done"
+    LEFT = "left"
+
+
+class Engine:
+    """One node's protocol state.
+
+    Args:
+        setup: who the node is; its neighbors are in the member list's order.
+        initial: the model all members start from, shape (size,).
+        norm: Euclidean norm of the model the node starts with.
+        allocate: returns a new vector of that shape; the host decides where it lives.
+        restored: what an earlier start of this node made durable.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        initial: Vector,
+        norm: float,
+        allocate: Callable[[], Vector],
+        restored: DurableState | None = None,
+    ) -> None:
+        self.setup = setup
+        self.phase = Phase.WAITING
+        self.round: Round = restored.round if restored else 0
+        self.opened_at: Seconds = 0.0
+        self._rounds = setup.federation.constitution.rounds
+        self._lock_step = setup.federation.constitution.pace == "lock-step"
+        self._byzantine = setup.rule.byzantine
+        self._offered_at: Seconds = 0.0
+        self._arrivals: dict[PeerId, Seconds] = {}
+        self._closing: tuple[PeerId, ...] = ()
+        self._missing: tuple[PeerId, ...] = ()
+        self._snapshotting = False
+        self._leaving = False
+        self._running = False  # the start quorum was reached once
+        self._noted = False  # silence was noted for this round
+        self._resumes_offered = restored is not None and restored.stage == "offered"
+
+        self.model, self.own, self.public = allocate(), allocate(), allocate()
+        self.model[:] = restored.model if restored else initial
+        self.own[:] = self.model
+        self.public[:] = restored.public if restored else initial
+        offered = restored.offered_round if restored else -1
+        self.outbox = Outbox(offered, digest_of(self.public))
+        self.inbox = Inbox(setup.neighbors, initial, digest_of(initial), allocate)
+        keys = {name: setup.federation.member(name).key for name in setup.neighbors}
+        self.membership = Membership(setup.identity.public, keys)
+        self.standing = Standing(self.round, self._cap(norm), public_stable=True)
+        sealer = Sealer(
+            setup.identity,
+            setup.federation.constitution.digest,
+            setup.layout,
+            setup.incarnation,
+        )
+        self._dialog = Dialog(
+            setup.federation,
+            setup.layout,
+            sealer,
+            (self.membership, self.inbox, self.outbox),
+            self._byzantine,
+            self.standing,
+        )
+        self._deadline = Deadline(setup.limits.bounds, self._byzantine)
+
+    @property
+    def start_quorum(self) -> int:
+        """How many linked neighbors the node waits for before its first round."""
+        count = len(self.membership)
+        if self._lock_step:
+            return count
+        quorum = self.setup.limits.start_quorum
+        return min(count, quorum if quorum is not None else 2 * self._byzantine + 1)
+
+    @property
+    def waits_for(self) -> list[PeerId]:
+        """Return the neighbors the node cannot go on without, for people to read."""
+        match self.phase:
+            case Phase.WAITING:
+                return [peer.id for peer in self.membership if not peer.linked]
+            case Phase.COLLECTING:
+                live = [peer.id for peer in self.membership.live]
+                return [p for p in live if not self.inbox.answered(p, self.round)]
+            case Phase.CATCHING_UP:
+                return self._behind()
+            case _:
+                return []
+
+    # --- inputs --------------------------------------------------------------------------------
+
+    def start(self, now: Seconds) -> list[Effect]:
+        """Begin; without neighbors to wait for this opens the first round."""
+        return self._advance(now)
+
+    def connected(self, link: LinkId, peer: PeerId, now: Seconds, *, dialed: bool) -> list[Effect]:
+        """Take a new link whose certificates hold on both ends."""
+        if self.phase is Phase.LEFT:
+            return [Drop(link, "this node leaves")]
+        return self._dialog.connected(link, peer, dialed=dialed)
+
+    def disconnected(self, link: LinkId, now: Seconds) -> list[Effect]:
+        """Take note that a link is gone."""
+        return self._dialog.disconnected(link) + self._advance(now)
+
+    def receive(self, link: LinkId, message: bytes, now: Seconds) -> list[Effect]:
+        """Take one message from a neighbor."""
+        return self._dialog.receive(link, message, now) + self._advance(now)
+
+    def tick(self, now: Seconds) -> list[Effect]:
+        """Let time pass; call no later than `next_wakeup`."""
+        effects: list[Effect] = []
+        for name in self.inbox.stalled(now, self.setup.limits.stall_s):
+            missing = self.inbox.chunks_missing(name)
+            fault = PeerFault(Refusal.STALLED, f"{missing} chunks outstanding, none comes")
+            effects += self._dialog.give_up(self.membership[name], fault, now)
+        return effects + self._advance(now)
+
+    def next_wakeup(self) -> Seconds | None:
+        """Return when `tick` must be called at the latest, None if only inputs matter."""
+        times = [self._due(), self.inbox.next_stall(self.setup.limits.stall_s)]
+        return min((time for time in times if time is not None), default=None)
+
+    def trained(self, norm: float, now: Seconds) -> list[Effect]:
+        """Take the end of `Train`: `out` holds the trained model, `norm` is its norm."""
+        assert self.phase is Phase.TRAINING, self.phase
+        self.standing.norm_max = self._cap(norm)
+        self.phase = Phase.CLOSING
+        return self._advance(now) if self._snapshotting else self._encode(now)
+
+    def encoded(self, update: Update, now: Seconds) -> list[Effect]:
+        """Take the closed update; it must be durable before anybody hears of it."""
+        assert self.phase is Phase.CLOSING, self.phase
+        self.outbox.push(self.round, self.setup.codec.wire_id, update)
+        return [Persist(self.state("offered"))]
+
+    def persisted(self, now: Seconds) -> list[Effect]:
+        """Take the end of `Persist`: offer, then collect answers."""
+        if self.phase is Phase.LEFT:
+            return [Left()]
+        assert self.phase is Phase.CLOSING, self.phase
+        self._offered_at = now
+        self.standing.announced = self.standing.public_stable = True
+        self.standing.frozen = False
+        self.phase = Phase.COLLECTING
+        effects = [] if self._leaving else self._dialog.announce()
+        return effects + self._advance(now)
+
+    def not_persisted(self, now: Seconds) -> list[Effect]:
+        """Take a failed `Persist`: go on learning, but say nothing that a crash could deny."""
+        if self.phase is Phase.LEFT:
+            return [Left()]
+        assert self.phase is Phase.CLOSING, self.phase
+        self._offered_at = now
+        self.standing.frozen = False
+        self.phase = Phase.COLLECTING
+        return self._advance(now)
+
+    def snapshotted(self, update: Update, now: Seconds) -> list[Effect]:
+        """Take a snapshot of the public replica and answer those who wait for it."""
+        self._snapshotting = False
+        self.outbox.push_snapshot(Dense.wire_id, update)
+        effects = self._dialog.serve_snapshots()
+        if self.phase is Phase.CLOSING:
+            return effects + self._encode(now)
+        return effects + self._advance(now)
+
+    def mixed(self, norm: float, now: Seconds) -> list[Effect]:
+        """Take the end of `Mix`: `out` holds the mixed model; close the round."""
+        assert self.phase is Phase.MIXING, self.phase
+        self.standing.norm_max = self._cap(norm)
+        self.standing.frozen = False
+        closed = RoundClosed(self.round, self._closing, self._missing, now - self.opened_at)
+        self.round = self.standing.round = self.round + 1
+        self._resumes_offered = False
+        effects: list[Effect] = [closed]
+        for peer in self.membership:
+            effects += self._dialog.install(peer, now)
+        self.phase = Phase.WAITING
+        return effects + self._advance(now)
+
+    def leave(self, now: Seconds) -> list[Effect]:
+        """Say goodbye and make the state durable; `Left` follows."""
+        self._leaving = True
+        return self._advance(now)
+
+    def state(self, stage: str) -> DurableState:
+        """Return what a crash must not take: from it the node resumes exactly."""
+        return DurableState(
+            round=self.round,
+            stage=stage,
+            offered_round=self.outbox.round,
+            offered_digest=self.outbox.digest,
+            incarnation=self.setup.incarnation,
+            model=self.own if stage == "offered" else self.model,
+            public=self.public,
+        )
+
+    # --- the machine ---------------------------------------------------------------------------
+
+    def _advance(self, now: Seconds) -> list[Effect]:
+        """Move as far as what is known allows; safe to call at any time."""
+        effects = self._snapshots()
+        if self._leaving and self.phase not in (Phase.CLOSING, Phase.LEFT):
+            return effects + self._goodbye()
+        match self.phase:
+            case Phase.WAITING:
+                return effects + self._open(now)
+            case Phase.CATCHING_UP:
+                return effects + self._catch_up(now)
+            case Phase.COLLECTING:
+                return effects + self._collect(now)
+            case Phase.DONE:
+                return effects + self._linger(now)
+            case _:
+                return effects
+
+    def _open(self, now: Seconds) -> list[Effect]:
+        """Open the next round, or catch up with neighbors that are ahead."""
+        if self.round >= self._rounds:
+            self.phase, self.standing.done = Phase.DONE, True
+            return [Finished(self._rounds), *self._dialog.say(Done()), *self._linger(now)]
+        if not self._quorum_holds():
+            return []
+        self._running = True
+        self.opened_at, self._arrivals, self._noted = now, {}, False
+        if self._target() > self.round:
+            self.phase = Phase.CATCHING_UP
+            return self._catch_up(now)
+        if self._resumes_offered:
+            self.phase, self._offered_at = Phase.COLLECTING, now
+            return self._collect(now)
+        self.phase = Phase.TRAINING
+        return [Train(self.round, self.model, self.own)]
+
+    def _quorum_holds(self) -> bool:
+        """A start takes the quorum; after that, one live neighbor is company enough."""
+        if self._running:
+            return bool(self.membership.live) or not len(self.membership)
+        return len(self.membership.linked) >= self.start_quorum
+
+    def _target(self) -> Round:
+        """Return the round b + 1 neighbors have reached, which is where this node belongs."""
+        return min(self._dialog.target(), self._rounds - 1)
+
+    def _behind(self) -> list[PeerId]:
+        """Return linked neighbors whose model of the target round is not here yet."""
+        target = self._target()
+        return [
+            peer.id
+            for peer in self.membership.live
+            if not self.inbox.answered(peer.id, min(peer.offered_round, target))
+        ]
+
+    def _catch_up(self, now: Seconds) -> list[Effect]:
+        """Take the neighbors' models through the rule, then go on where b + 1 of them are."""
+        if self._behind() and now < self.opened_at + self._catch_up_wait():
+            return []
+        self.round = self.standing.round = max(self.round, self._target())
+        effects: list[Effect] = []
+        for peer in self.membership:
+            effects += self._dialog.install(peer, now)
+        if not self._resumes_offered:
+            self.own[:] = self.model  # nothing was trained for this round: what it has counts
+        return effects + self._mix(())
+
+    def _catch_up_wait(self) -> Seconds:
+        bounds = self.setup.limits.bounds
+        return min(bounds.max_s, self.setup.limits.stall_s)
+
+    def _encode(self, now: Seconds) -> list[Effect]:
+        self.standing.announced = self.standing.public_stable = False
+        self.standing.frozen = self.setup.attack is not None  # a liar reads its neighbors' rows
+        setup = self.setup
+        rows = self.inbox.rows() if setup.attack is not None else ()
+        return [Encode(self.round, self.own, self.public, rows, setup.codec, setup.attack)]
+
+    def _collect(self, now: Seconds) -> list[Effect]:
+        """Close the round once every live neighbor answered, or once it is due."""
+        live = [peer.id for peer in self.membership.live]
+        answered = [name for name in live if self.inbox.answered(name, self.round)]
+        for name in answered:
+            self._arrivals.setdefault(name, now - self.opened_at)
+        missing = tuple(name for name in live if name not in answered)
+        alone = not live and len(self.membership) > 0
+        if missing or alone:
+            due = self._due()
+            if due is None or now < due:
+                return []  # alone nothing is due: with no live neighbor a node does not advance
+            if self._lock_step:
+                names = ", ".join(missing)
+                return [Failed(f"round {self.round}: no answer from {names} in lock-step")]
+        else:
+            self._deadline.learn(list(self._arrivals.values()))
+        effects = self._note_silence()
+        if not answered and not self.membership.live and len(self.membership):
+            return effects
+        return effects + self._mix(missing)
+
+    def _note_silence(self) -> list[Effect]:
+        """Count this round's misses, once; a neighbor that missed too many is let go."""
+        effects: list[Effect] = []
+        if self._noted:
+            return effects
+        self._noted = True
+        for peer in self.membership:
+            if self.inbox.answered(peer.id, self.round):
+                peer.missed = 0
+                continue
+            peer.missed += 1
+            if peer.missed == MISSED_MAX:
+                effects.append(PeerSilent(peer.id, peer.missed))
+        return effects
+
+    def _mix(self, missing: tuple[PeerId, ...]) -> list[Effect]:
+        senders = tuple(self.inbox.votes(self.round))
+        rows = tuple(self.inbox.replica(name).vector for name in senders)
+        for name in senders:
+            replica = self.inbox.replica(name)
+            replica.counted = replica.round
+        given = self.setup.weights
+        weights = tuple(given[name] for name in senders) if given is not None else None
+        self._closing, self._missing = senders, missing
+        self.phase, self.standing.frozen = Phase.MIXING, True
+        return [Mix(self.round, self.own, rows, weights, self.model)]
+
+    def _due(self) -> Seconds | None:
+        """Return when the wait of this phase ends, None where only inputs end it."""
+        if self.phase is Phase.CATCHING_UP:
+            return self.opened_at + self._catch_up_wait()
+        if self.phase is Phase.DONE and self.setup.limits.exit_when_done:
+            heard = [peer.last_heard or 0.0 for peer in self.membership.live if not peer.done]
+            return min(heard, default=0.0) + self.setup.limits.bounds.max_s
+        if self.phase is not Phase.COLLECTING:
+            return None
+        expected = len(self.membership.live)
+        if expected == 0:
+            return None
+        bounds = self.setup.limits.bounds
+        if self._lock_step:
+            return self._offered_at + bounds.max_s
+        wait = self._deadline.wait(list(self._arrivals.values()), expected)
+        return max(self.opened_at + wait, self._offered_at + bounds.min_s)
+
+    def _snapshots(self) -> list[Effect]:
+        if not self._dialog.snapshot_wanted or self._snapshotting:
+            return []
+        if not self.standing.public_stable or self.phase is Phase.LEFT:
+            return []
+        if self.outbox.snapshot is not None:
+            return self._dialog.serve_snapshots()
+        self._snapshotting = True
+        return [Snapshot(self.public)]
+
+    def _linger(self, now: Seconds) -> list[Effect]:
+        """After the last round: serve until every live neighbor is done, if that was asked for."""
+        if self.setup.limits.exit_when_done and not self._unfinished(now):
+            return self._goodbye()
+        return []
+
+    def _unfinished(self, now: Seconds) -> list[Seconds]:
+        """Return when live neighbors that still learn were heard last, without those that hang."""
+        oldest = now - self.setup.limits.bounds.max_s
+        heard = [peer.last_heard or 0.0 for peer in self.membership.live if not peer.done]
+        return [time for time in heard if time > oldest]
+
+    def _goodbye(self) -> list[Effect]:
+        offered = self._resumes_offered or self.phase in (Phase.COLLECTING, Phase.MIXING)
+        self.phase = Phase.LEFT
+        state = self.state("offered" if offered else "open")
+        return [*self._dialog.say(Leave()), Persist(state)]
+
+    def _cap(self, norm: float) -> float:
+        return self.setup.limits.norm_cap * max(1.0, norm)

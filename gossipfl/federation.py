@@ -1,0 +1,397 @@
+"""What all members must agree on: the constitution and its digest, the member list and its own.
+
+The constitution never changes while a federation runs: a node with another digest is refused and
+told the difference. The member list may change: while two lists differ, no update counts and both
+sides are told the difference.
+
+Keys are read from certificates by a function the host hands in, so that this module needs no
+X.509.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from blake3 import blake3
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from gossipfl.errors import ConfigError
+from gossipfl.types import Digest, PeerId
+
+__all__ = [
+    "CONSTITUTION_BYTES_MAX",
+    "Constitution",
+    "Federation",
+    "MemberEntry",
+    "RosterRow",
+    "diff",
+    "doubles",
+    "parse_address",
+    "roster_diff",
+]
+
+CONSTITUTION_BYTES_MAX: Final = 8 * 1024  # leaves half of a control frame's 16 KiB to the rest
+SEED_MAX: Final = 2**63 - 1  # what torch's generators take
+DIFF_LINES_MAX: Final = 20  # a screenful; the other side's text may be hostile
+DIFF_VALUE_CHARS_MAX: Final = 60  # keeps one difference on one line of a terminal
+
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # safe as a file name and in a log line
+_HOST: Final = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?$|^\[[0-9A-Fa-f:.]+\]$")
+_ABSENT: Final = object()
+
+RosterRow: TypeAlias = tuple[str, Digest, str]
+"""One member as it travels: name, BLAKE3 of the certificate, address or ""."""
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split `host:port` or `[v6]:port`.
+
+    Raises:
+        ValueError: no host, no port, or a port outside 1..65535.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not _HOST.match(host):
+        raise ValueError('expected "host:port", for example "cleveland.example.org:7400"')
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise ValueError("expected a port from 1 to 65535 after the colon")
+    return host.strip("[]"), int(port)
+
+
+def _with_kind(choice: object) -> object:
+    """A bare tag means the table that holds only this tag."""
+    table = {"kind": choice} if isinstance(choice, str) else choice
+    if not isinstance(table, Mapping) or not isinstance(table.get("kind"), str):
+        raise ValueError("expected a name, or a table with `kind`")
+    _check_plain(table)
+    return table
+
+
+def _check_plain(value: object) -> None:
+    """Refuse what JSON cannot carry: dates, infinities and the like."""
+    match value:
+        case Mapping():
+            for inner in value.values():
+                _check_plain(inner)
+        case list() | tuple():
+            for inner in value:
+                _check_plain(inner)
+        case float() if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError(f"expected a finite number, got {value}")
+        case str() | bool() | int() | float():
+            pass
+        case _:
+            raise ValueError(f"a {type(value).__name__} is not allowed here")
+
+
+Choice = Annotated[dict[str, Any], BeforeValidator(_with_kind)]
+
+
+class Constitution(BaseModel):
+    """What must be the same everywhere; two nodes that differ in it never exchange an update."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str = Field(pattern=NAME, description="the federation's name: letters, digits, . _ -")
+    task: Choice = Field(description='what is learned: "heart-disease", or a table with `kind`')
+    mixing: Choice = Field(
+        description='how models are mixed: { kind = "trimmed-mean", b = 1 }; b is the number of '
+        "lying neighbors to withstand"
+    )
+    topology: Choice = Field(description='who is whose neighbor: "complete" or "ring"')
+    rounds: int = Field(ge=1, description="how many rounds are run, at least 1")
+    seed: int = Field(
+        ge=0, le=SEED_MAX, description="a whole number from 0: start and shuffling come from it"
+    )
+    pace: Literal["elastic", "lock-step"] = Field(
+        "elastic",
+        description='"elastic": a late neighbor is mixed next time; "lock-step": a missed '
+        "deadline fails the run, which makes it repeatable bit by bit",
+    )
+    test: bool = Field(False, description="true lets nodes attack on purpose; never with real data")
+
+    @model_validator(mode="after")
+    def _fits_a_frame(self) -> "Constitution":
+        length = len(self.text.encode())
+        if length > CONSTITUTION_BYTES_MAX:
+            raise ValueError(f"{length} bytes of settings are more than {CONSTITUTION_BYTES_MAX}")
+        return self
+
+    @cached_property
+    def text(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, ASCII."""
+        return json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+
+    @cached_property
+    def digest(self) -> Digest:
+        """BLAKE3 of `text`: the federation digest of every frame."""
+        return blake3(self.text.encode()).digest()
+
+
+class MemberEntry(BaseModel):
+    """One member: its name, its self-signed certificate and where it can be dialed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str = Field(pattern=NAME, description="the member's name: letters, digits, . _ -")
+    certificate: bytes = Field(
+        min_length=1, description="what `gossipfl keygen` printed: the certificate in base64"
+    )
+    address: str | None = Field(
+        None, description='"host:port" where this member listens; leave it out if it only dials'
+    )
+    key: bytes = Field(min_length=32, max_length=32)
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any], read_key: Callable[[bytes], bytes]) -> "MemberEntry":
+        """Build an entry from its TOML table.
+
+        Args:
+            table: `name`, `certificate` in base64, and `address` unless the member only dials.
+            read_key: returns the 32-byte public key of a DER certificate, or raises ConfigError.
+
+        Raises:
+            ConfigError: the certificate or the address is not one.
+            pydantic.ValidationError: a field is missing, unknown or of a wrong type.
+        """
+        fields = dict(table)
+        if "key" in fields:  # never from the file: what counts is what the certificate holds
+            raise ConfigError(
+                "there is no `key` in a member's table",
+                fix="Remove it: the key is read from the certificate.",
+            )
+        text = fields.get("certificate")
+        if isinstance(text, str):
+            try:
+                fields["certificate"] = base64.b64decode("".join(text.split()), validate=True)
+            except (ValueError, binascii.Error) as error:
+                raise ConfigError(
+                    "the certificate is not base64",
+                    fix="Copy the whole table that `gossipfl keygen` printed, unchanged.",
+                ) from error
+            fields["key"] = read_key(fields["certificate"])
+        else:
+            fields["key"] = bytes(32)  # never kept: the missing certificate is what is reported
+        if isinstance(fields.get("address"), str):
+            try:
+                parse_address(fields["address"])
+            except ValueError as error:
+                raise ConfigError(
+                    f"address {fields['address']!r} is not one", fix=f"{error}."
+                ) from error
+        return cls.model_validate(fields)
+
+    @cached_property
+    def certificate_digest(self) -> Digest:
+        """BLAKE3 of the certificate's DER bytes."""
+        return blake3(self.certificate).digest()
+
+    @property
+    def row(self) -> RosterRow:
+        """The entry as it travels."""
+        return (self.name, self.certificate_digest, self.address or "")
+
+
+def doubles(members: Sequence[MemberEntry]) -> list[str]:
+    """Say which names, keys or addresses occur more than once, each with who shares it."""
+    problems = []
+    for what in ("name", "key", "address"):
+        owners: dict[str, list[str]] = {}
+        for place, member in enumerate(members):
+            value = getattr(member, what)
+            if value is not None:
+                owner = f"member {place + 1}" if what == "name" else member.name
+                owners.setdefault(str(value).lower(), []).append(owner)
+        problems += [
+            f"{' and '.join(names)} have the same {what}"
+            for names in owners.values()
+            if len(names) > 1
+        ]
+    return problems
+
+
+class Federation(BaseModel):
+    """A constitution and the members that follow it; the order of members is part of it.
+
+    Raises:
+        ConfigError: a name, key or address occurs twice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    constitution: Constitution
+    members: tuple[MemberEntry, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _no_doubles(self) -> "Federation":
+        if problems := doubles(self.members):
+            raise ConfigError(
+                "members: " + "; ".join(problems),
+                fix="Every member has its own name, its own key and its own address.",
+            )
+        return self
+
+    @property
+    def digest(self) -> Digest:
+        """The constitution's digest, which every frame carries."""
+        return self.constitution.digest
+
+    @cached_property
+    def members_digest(self) -> Digest:
+        """BLAKE3 of the roster, in order; what a hello says about the member list."""
+        rows = [[name, certificate.hex(), address] for name, certificate, address in self.roster]
+        return blake3(json.dumps(rows, separators=(",", ":")).encode()).digest()
+
+    @cached_property
+    def roster(self) -> tuple[RosterRow, ...]:
+        """All members in order, as they travel."""
+        return tuple(member.row for member in self.members)
+
+    @cached_property
+    def names(self) -> tuple[PeerId, ...]:
+        """The members' names in order."""
+        return tuple(PeerId(member.name) for member in self.members)
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        return {member.name: place for place, member in enumerate(self.members)}
+
+    @cached_property
+    def _by_key(self) -> dict[bytes, MemberEntry]:
+        return {member.key: member for member in self.members}
+
+    def index(self, name: str) -> int:
+        """Return a member's place in the list, which is its node in the graph.
+
+        Raises:
+            ConfigError: there is no such member.
+        """
+        if name not in self._by_name:
+            raise ConfigError(
+                f"there is no member {name!r} in {self.constitution.name}",
+                fix="Use one of: " + ", ".join(self._by_name),
+            )
+        return self._by_name[name]
+
+    def member(self, name: str) -> MemberEntry:
+        """Return the entry of a name.
+
+        Raises:
+            ConfigError: there is no such member.
+        """
+        return self.members[self.index(name)]
+
+    def member_of_key(self, key: bytes) -> MemberEntry | None:
+        """Return who owns a 32-byte public key, if anybody does."""
+        return self._by_key.get(key)
+
+    def check_links(self, neighbors_of: Callable[[int], Iterable[int]]) -> None:
+        """Refuse two neighbors of whom neither can be dialed.
+
+        Args:
+            neighbors_of: the neighbors' places of a place in the list.
+
+        Raises:
+            ConfigError: naming every such pair.
+        """
+        pairs = [
+            f"{member.name} and {self.members[other].name}"
+            for place, member in enumerate(self.members)
+            if member.address is None
+            for other in neighbors_of(place)
+            if place < other and self.members[other].address is None
+        ]
+        if pairs:
+            raise ConfigError(
+                "members: neighbors that both lack an address can never link: " + "; ".join(pairs),
+                fix="Give one of the two an address.",
+            )
+
+
+def _show(value: object) -> str:
+    """One value on one line, with control characters escaped."""
+    if value is _ABSENT:
+        return "nothing"
+    shown = json.dumps(value)
+    if len(shown) > DIFF_VALUE_CHARS_MAX:
+        shown = shown[: DIFF_VALUE_CHARS_MAX - 1] + "…"
+    return shown
+
+
+def _flat(value: object, key: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {key: value}
+    flat: dict[str, object] = {}
+    for part, child in value.items():
+        flat |= _flat(child, f"{key}.{part}" if key else part)
+    return flat
+
+
+def _capped(lines: list[str]) -> list[str]:
+    left_out = len(lines) - DIFF_LINES_MAX
+    return lines if left_out <= 0 else [*lines[:DIFF_LINES_MAX], f"and {left_out} more"]
+
+
+def diff(mine: str, theirs: str) -> list[str]:
+    """Say line by line how two constitutions' canonical texts differ.
+
+    Args:
+        mine: our own `Constitution.text`.
+        theirs: what the other side sent; may be anything.
+
+    Returns:
+        Lines such as `rounds: 60 here, 80 there`, sorted by key; empty if the texts are equal.
+    """
+    if mine == theirs:
+        return []
+    try:  # deep nesting ends in a RecursionError, well before it could hurt
+        other = _flat(json.loads(theirs))
+        here = _flat(json.loads(mine))
+        lines = [
+            f"{_show(key)[1:-1]}: {_show(here.get(key, _ABSENT))} here, "
+            f"{_show(other.get(key, _ABSENT))} there"
+            for key in sorted(here.keys() | other.keys())
+            if not _same(here.get(key, _ABSENT), other.get(key, _ABSENT))
+        ]
+    except (ValueError, RecursionError):
+        return ["what the other side sent is not a constitution"]
+    return _capped(lines) or ["the same settings in another spelling"]
+
+
+def _same(one: object, other: object) -> bool:
+    """Equal as canonical text: 1 and 1.0 and true are three values."""
+    return type(one) is type(other) and (one is _ABSENT or json.dumps(one) == json.dumps(other))
+
+
+def roster_diff(mine: Sequence[RosterRow], theirs: Sequence[RosterRow]) -> list[str]:
+    """Say line by line how two member lists differ; empty if they are equal.
+
+    Returns:
+        Lines such as `dave: only in the list here` or `carol: another certificate there`.
+    """
+    here, there = ({row[0]: row for row in rows} for rows in (mine, theirs))
+    lines: list[str] = []
+    for name in dict.fromkeys([*here, *there]):
+        shown = _show(name)[1:-1]
+        if name not in there:
+            lines.append(f"{shown}: only in the list here")
+        elif name not in here:
+            lines.append(f"{shown}: only in the list there")
+        else:
+            (_, certificate, address), (_, other, moved) = here[name], there[name]
+            if certificate != other:
+                lines.append(f"{shown}: another certificate there")
+            if address != moved:
+                before, after = (_show(where or _ABSENT) for where in (address, moved))
+                lines.append(f"{shown}: address {before} here, {after} there")
+    if not lines and list(mine) != list(theirs):
+        lines.append(
+            "the same members in another order: "
+            f"{_show(', '.join(here))} here, {_show(', '.join(there))} there"
+        )
+    return _capped(lines)

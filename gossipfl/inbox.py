@@ -1,0 +1,240 @@
+"""One vote per member: each neighbor's replica, what is being fetched, and what was signed.
+
+Nothing here is trusted: an offer is held against the rounds and the base known, every chunk
+against the offer, the whole model against its signed digest. Only then does a replica advance.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gossipfl.codecs.codec import codec_of
+from gossipfl.errors import PeerFault, Refusal
+from gossipfl.replica import Assembly, Replica
+from gossipfl.types import Digest, PeerId, Round, Seconds, Vector
+from gossipfl.wire.chunks import CREDIT_BYTES, Piece, chunk_count
+from gossipfl.wire.frame import Frame, Offer
+
+__all__ = ["AHEAD_MAX", "BEHIND_MAX", "EquivocationFault", "Inbox"]
+
+BEHIND_MAX = 2  # rounds: an older model would pull a node back more than its lateness is worth
+AHEAD_MAX = 8  # rounds beyond what b + 1 neighbors claim: room for a fast neighbor, not for a leap
+_SIGNED_KEPT = 16  # rounds whose signed digests are remembered: all that the window admits
+
+
+class EquivocationFault(PeerFault):
+    """Two models signed for one (sender, round); the two frames are the proof."""
+
+    def __init__(self, round_: Round, first: bytes, second: bytes) -> None:
+        super().__init__(Refusal.EQUIVOCATION, f"two models signed for round {round_}")
+        self.round = round_
+        self.first = first
+        self.second = second
+
+
+@dataclass(slots=True)
+class _Held:
+    """An offer that waits until the one before it is installed."""
+
+    round: Round
+    offer: Offer
+    body: bytes | None = None  # its only chunk, if that followed unasked
+
+
+@dataclass(slots=True)
+class _Slot:
+    replica: Replica
+    signed: dict[Round, tuple[Digest, bytes]]
+    held: _Held | None = None
+    ignored: Digest = b""  # root of an offer not taken, whose only chunk follows unasked
+
+
+class Inbox:
+    """What came from the neighbors.
+
+    Args:
+        neighbors: in the member list's order, which is the order of votes.
+        initial: the model all members start from, shape (size,).
+        digest: of `initial`.
+        allocate: returns a new vector of that shape; the host decides where it lives.
+    """
+
+    def __init__(
+        self,
+        neighbors: Sequence[PeerId],
+        initial: Vector,
+        digest: Digest,
+        allocate: Callable[[], Vector],
+    ) -> None:
+        self._slots: dict[PeerId, _Slot] = {}
+        for name in neighbors:
+            vector = allocate()
+            vector[:] = initial
+            self._slots[name] = _Slot(Replica(vector, allocate(), digest), {})
+
+    def replica(self, peer: PeerId) -> Replica:
+        """Return a neighbor's replica."""
+        return self._slots[peer].replica
+
+    def rows(self) -> tuple[Vector, ...]:
+        """Return every neighbor's last known model, in order."""
+        return tuple(slot.replica.vector for slot in self._slots.values())
+
+    def offer(self, peer: PeerId, frame: Frame, now: Seconds) -> Assembly | None:
+        """Take an offer; return what is to be fetched for it, None if nothing is now.
+
+        Raises:
+            PeerFault: stale, equivocating, of an unknown codec or base, or of a wrong length.
+        """
+        offer = frame.body
+        assert isinstance(offer, Offer)
+        slot = self._slots[peer]
+        round_, replica = frame.round, slot.replica
+        first = slot.signed.get(round_)
+        if first is not None and first[0] != offer.model:
+            raise EquivocationFault(round_, first[1], frame.raw)
+        if round_ < replica.round:
+            raise PeerFault(
+                Refusal.STALE_ROUND, f"round {round_} offered, {replica.round} is known already"
+            )
+        if first is None:
+            slot.signed[round_] = (offer.model, frame.raw)
+            while len(slot.signed) > _SIGNED_KEPT:
+                del slot.signed[min(slot.signed)]
+        if round_ == replica.round and offer.model == replica.digest:
+            self.ignore(peer, offer)  # said again after a new link
+            return None
+        return self._take(peer, _Held(round_, offer), now)
+
+    def _take(self, peer: PeerId, held: _Held, now: Seconds) -> Assembly | None:
+        slot = self._slots[peer]
+        replica, offer = slot.replica, held.offer
+        assembly = replica.assembly
+        if assembly is not None and assembly.download.root == offer.root:
+            self.ignore(peer, offer)  # on its way already
+            return None
+        if assembly is not None and not offer.snapshot:
+            slot.held = held
+            return None
+        assembly = replica.begin(offer, held.round, codec_of(offer.codec), now)
+        if offer.length <= CREDIT_BYTES:
+            assembly.download.grant()
+        return assembly
+
+    def ignore(self, peer: PeerId, offer: Offer) -> None:
+        """Let the only chunk of an offer that is not taken, which follows unasked, pass by."""
+        if offer.length <= CREDIT_BYTES:
+            self._slots[peer].ignored = offer.root
+
+    def resume(self, peer: PeerId) -> Assembly | None:
+        """Return what is still to be fetched after a new link came up.
+
+        A small payload comes again with its offer; of a large one, what arrived is kept.
+        """
+        replica = self._slots[peer].replica
+        assembly = replica.assembly
+        if assembly is None or replica.ready:
+            return None
+        if assembly.download.length <= CREDIT_BYTES:
+            replica.abandon()
+            return None
+        assembly.download.restart()
+        return assembly
+
+    def piece(self, peer: PeerId, piece: Piece, norm_max: float, now: Seconds) -> Assembly | None:
+        """Take a piece of a payload; return its assembly, None if it was put aside.
+
+        Raises:
+            PeerFault: unrequested, altered, or the whole model does not hold; the assembly is
+                dropped and the replica is what it was.
+        """
+        slot = self._slots[peer]
+        replica, assembly = slot.replica, slot.replica.assembly
+        if assembly is not None and assembly.download.root == piece.root and not replica.ready:
+            try:
+                assembly.take(piece)
+                assembly.progress_at = now
+                if assembly.download.complete:
+                    assembly.verify(norm_max)
+                    replica.ready = True
+            except PeerFault as fault:
+                if fault.refusal is not Refusal.UNREQUESTED:
+                    replica.abandon()
+                raise
+            return assembly
+        held = slot.held
+        if held is not None and held.offer.root == piece.root and held.body is None:
+            if held.offer.length != len(piece.body) or len(piece.body) > CREDIT_BYTES:
+                raise PeerFault(Refusal.WRONG_LENGTH, "the chunk is not as long as was offered")
+            held.body = bytes(piece.body)
+            return None
+        if piece.root == slot.ignored:
+            slot.ignored = b""
+            return None
+        raise PeerFault(Refusal.UNREQUESTED, f"piece {piece.index} of a payload nobody asked for")
+
+    def install(self, peer: PeerId, own_round: Round) -> Assembly | None:
+        """Let a finished model become the neighbor's row, unless a row still waits to be mixed.
+
+        A row of a later round waits for its turn, so that every round mixes its own rows.
+        """
+        replica = self._slots[peer].replica
+        assembly = replica.assembly
+        if assembly is None or not replica.ready:
+            return None
+        if replica.votes and assembly.round > own_round:
+            return None
+        return replica.install()
+
+    def release(self, peer: PeerId, norm_max: float, now: Seconds) -> Assembly | None:
+        """Take up the offer that waited behind the one installed last; like `offer`."""
+        slot = self._slots[peer]
+        held = slot.held
+        if held is None or slot.replica.assembly is not None:
+            return None
+        slot.held = None
+        if held.round <= slot.replica.round:
+            return None
+        assembly = self._take(peer, held, now)
+        if assembly is not None and held.body is not None:
+            self.piece(peer, Piece(held.offer.root, 0, memoryview(held.body)), norm_max, now)
+        return assembly
+
+    def answered(self, peer: PeerId, round_: Round) -> bool:
+        """Whether a neighbor's model of `round_` or later is here, verified."""
+        replica = self._slots[peer].replica
+        waiting = replica.assembly.round if replica.assembly and replica.ready else -1
+        return max(replica.round, waiting) >= round_
+
+    def votes(self, own_round: Round) -> list[PeerId]:
+        """Return the members whose newest row counts now, in order; each row counts once."""
+        return [
+            peer
+            for peer, slot in self._slots.items()
+            if slot.replica.votes and slot.replica.round >= own_round - BEHIND_MAX
+        ]
+
+    def stalled(self, now: Seconds, patience: Seconds) -> list[PeerId]:
+        """Return the neighbors whose transfer has stood still for `patience` seconds."""
+        return [
+            peer
+            for peer, slot in self._slots.items()
+            if (assembly := slot.replica.assembly) is not None
+            and not slot.replica.ready
+            and now - assembly.progress_at >= patience
+        ]
+
+    def next_stall(self, patience: Seconds) -> Seconds | None:
+        """Return when the first transfer under way will have stalled."""
+        times = [
+            assembly.progress_at + patience
+            for slot in self._slots.values()
+            if (assembly := slot.replica.assembly) is not None and not slot.replica.ready
+        ]
+        return min(times, default=None)
+
+    def chunks_missing(self, peer: PeerId) -> int:
+        """Return how many chunks of the current transfer are still to come."""
+        assembly = self._slots[peer].replica.assembly
+        if assembly is None:
+            return 0
+        return chunk_count(assembly.download.length) - assembly.download.arrived

@@ -1,0 +1,166 @@
+"""Who is up: links, hellos, last heard, silence. Time is an argument.
+
+The member list says who may speak; this says who does. It changes scheduling, never `b`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gossipfl.errors import Refusal
+from gossipfl.types import LinkId, PeerId, Round, Seconds
+from gossipfl.wire.identity import ReplayWindow
+
+__all__ = ["MISSED_MAX", "Link", "Membership", "Peer", "jump_target"]
+
+MISSED_MAX = 3  # rounds in a row without an answer, then a neighbor is not waited for
+_REFUSAL_PAUSE = 10.0  # seconds between two told refusals of one kind: a mistake, not a storm
+
+
+@dataclass(slots=True)
+class Link:
+    """One connection to a neighbor, up after its first authenticated hello."""
+
+    id: LinkId
+    peer: "Peer"
+    dialed: bool  # by us
+    up: bool = False
+    snapshot_round: Round | None = None  # last round a snapshot was answered on it
+    roster_rows: list[tuple[str, bytes, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Peer:
+    """What one node knows of one neighbor."""
+
+    id: PeerId
+    key: bytes
+    links: dict[LinkId, Link] = field(default_factory=dict)
+    current: Link | None = None  # the link we send on
+    window: ReplayWindow = field(default_factory=ReplayWindow)
+    incarnation: int = 0
+    offered_round: Round = -1  # newest it claims to have offered
+    last_heard: Seconds | None = None
+    missed: int = 0
+    left: bool = False
+    done: bool = False
+    members_differ: bool = False
+    deltas: int = 0
+    snapshots: int = 0
+    frames: int = 0  # control frames verified
+    refused: Counter[str] = field(default_factory=Counter)
+    refuses_us: dict[str, str] = field(default_factory=dict)
+    equivocations: int = 0
+    _told: dict[Refusal, Seconds] = field(default_factory=dict)
+
+    @property
+    def linked(self) -> bool:
+        """Whether updates may flow: a link is up and the member lists agree."""
+        return self.current is not None and not self.members_differ
+
+    @property
+    def live(self) -> bool:
+        """Whether a round waits for it."""
+        return self.linked and not self.left and self.missed < MISSED_MAX
+
+    def may_tell(self, refusal: Refusal, now: Seconds) -> bool:
+        """Whether it is time to tell the peer again why it is refused."""
+        last = self._told.get(refusal)
+        if last is not None and now - last < _REFUSAL_PAUSE:
+            return False
+        self._told[refusal] = now
+        return True
+
+
+class Membership:
+    """All neighbors of one node.
+
+    Args:
+        own_key: public key of this node; of two links, that dialed by the smaller key stays.
+        neighbors: name and public key, in the member list's order.
+    """
+
+    def __init__(self, own_key: bytes, neighbors: Mapping[PeerId, bytes]) -> None:
+        self.own_key = own_key
+        self._peers = {name: Peer(name, key) for name, key in neighbors.items()}
+        self._links: dict[LinkId, Link] = {}
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._peers.values())
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def __getitem__(self, peer: PeerId) -> Peer:
+        return self._peers[peer]
+
+    def link(self, link: LinkId) -> Link | None:
+        """Return a link that is open, None once it is closed."""
+        return self._links.get(link)
+
+    @property
+    def linked(self) -> list[Peer]:
+        """Neighbors with which updates may flow."""
+        return [peer for peer in self if peer.linked]
+
+    @property
+    def live(self) -> list[Peer]:
+        """Neighbors a round waits for."""
+        return [peer for peer in self if peer.live]
+
+    def connect(self, link: LinkId, peer: PeerId, *, dialed: bool) -> Link:
+        """Take note of a link whose certificate holds; it is not up yet."""
+        entry = Link(link, self._peers[peer], dialed)
+        self._links[link] = entry
+        entry.peer.links[link] = entry
+        return entry
+
+    def disconnect(self, link: LinkId) -> Peer | None:
+        """Forget a link; return the peer if that was its last link that was up."""
+        entry = self._links.pop(link, None)
+        if entry is None:
+            return None
+        peer = entry.peer
+        del peer.links[link]
+        if peer.current is not entry:
+            return None
+        peer.current = next((other for other in peer.links.values() if other.up), None)
+        return peer if peer.current is None else None
+
+    def greet(self, link: Link, incarnation: int) -> list[Link]:
+        """Bring a link up after a hello; return the links that it makes superfluous.
+
+        A higher incarnation replaces every older link at once: the old process is gone. Of two
+        links of one incarnation the one dialed by the smaller key stays, on both ends alike; of
+        two dialed by one side the newer, since its dialer has given up the older.
+        """
+        peer = link.peer
+        others = [other for other in peer.links.values() if other is not link]
+        if incarnation > peer.incarnation:
+            peer.incarnation = incarnation
+            peer.left = peer.done = False
+            extra = others
+        else:
+            extra = [other for other in others if other.up and not self._outranks(other, link)]
+            if any(other.up and self._outranks(other, link) for other in others):
+                link.up = True
+                return [link]
+        link.up = True
+        peer.current = link
+        peer.left = False
+        return extra
+
+    def _outranks(self, old: Link, new: Link) -> bool:
+        if old.dialed == new.dialed:
+            return False
+        smaller_is_own = self.own_key < new.peer.key
+        return old.dialed == smaller_is_own
+
+
+def jump_target(rounds: Sequence[Round], byzantine: int) -> Round:
+    """Return the (b+1)-th largest of the rounds neighbors claim, -1 with fewer claims.
+
+    At least one honest neighbor has got that far, so `b` liars can neither rush nor hold a node.
+    """
+    ranked = sorted(rounds, reverse=True)
+    return ranked[byzantine] if len(ranked) > byzantine else -1

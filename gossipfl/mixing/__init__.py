@@ -1,0 +1,5 @@
+"""Mixing rules: how a node takes its neighbors' models into its own. One rule per file."""
+
+from gossipfl.mixing.rule import MixingRule, check_degree, load_rule
+
+__all__ = ["MixingRule", "check_degree", "load_rule"]

@@ -1,0 +1,1 @@
+"""What travels between two members: signed control frames and checked chunks of tensors."""

@@ -1,0 +1,387 @@
+"""A node's state on disk: whole or not there, never half; the old one or the new one, never mixed.
+
+A state file, in this order:
+
+    magic       9 bytes, `GFLSTATE1`
+    length      4 bytes, little endian: of the header
+    header      a msgpack map: federation, layout, size, round, stage, offered, incarnation, same
+    model       size x float32, little endian
+    public      as model; left out where it equals it (`same`)
+    check       32 bytes, BLAKE3 of all before
+
+It is written beside the old one, made durable, and renamed over it. So a crash at any point leaves
+the old or the new state, and a flipped bit is found before anything is used.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+import msgpack
+import numpy as np
+from blake3 import blake3
+
+from gossipfl.effects import DurableState
+from gossipfl.errors import StoreError
+from gossipfl.types import DIGEST_BYTES, Digest, Round, Vector
+
+__all__ = ["FileSystem", "Origin", "OsFiles", "Store"]
+
+MAGIC: Final = b"GFLSTATE1"
+INCARNATION_MAGIC: Final = b"GFLSTART1"
+LENGTH_BYTES: Final = 4
+INCARNATION_BYTES: Final = 8
+HEADER_BYTES_MAX: Final = 1024  # five times what a header takes; the length itself may be damaged
+STAGES: Final = ("open", "offered")
+_FLOAT: Final = np.dtype("<f4")
+_NEW_KEY: Final = (
+    "Restore it from a backup. Without one, move the directory away and give this member a new key "
+    "(`gossipfl keygen`): under the old one it could send two models for one round."
+)
+
+
+class FileSystem(Protocol):
+    """Every call the store makes of a disk; errors are OSError."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory for this user alone, with its parents, unless it is there."""
+
+    def create(self, path: Path) -> int:
+        """Open a new file (0600) for writing; FileExistsError if there is one."""
+
+    def write(self, file: int, data: memoryview) -> int:
+        """Write some of `data`, return how much."""
+
+    def sync(self, file: int) -> None:
+        """Return when what was written survives a loss of power."""
+
+    def close(self, file: int) -> None:
+        """Close a file."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Put a file in another's place, in one step."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Return when the directory's names survive a loss of power."""
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+
+    def read(self, path: Path) -> bytes | None:
+        """Return a whole file, None if there is none."""
+
+    def lock(self, path: Path) -> int:
+        """Take the lock of a file, made if missing; BlockingIOError if another process has it."""
+
+
+class OsFiles:
+    """The operating system's files."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory for this user alone, with its parents, unless it is there."""
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def create(self, path: Path) -> int:
+        """Open a new file (0600) for writing; FileExistsError if there is one."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def write(self, file: int, data: memoryview) -> int:
+        """Write some of `data`, return how much."""
+        return os.write(file, data)
+
+    def sync(self, file: int) -> None:
+        """Return when what was written survives a loss of power."""
+        os.fsync(file)
+
+    def close(self, file: int) -> None:
+        """Close a file."""
+        os.close(file)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Put a file in another's place, in one step."""
+        source.rename(target)
+
+    def sync_directory(self, path: Path) -> None:
+        """Return when the directory's names survive a loss of power."""
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def read(self, path: Path) -> bytes | None:
+        """Return a whole file, None if there is none."""
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def lock(self, path: Path) -> int:
+        """Take the lock of a file, made if missing; BlockingIOError if another process has it."""
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise
+        return file
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a state belongs to: digests of the constitution and of the model's layout."""
+
+    federation: Digest
+    layout: Digest
+
+
+class Store:
+    """One node's state directory; no two processes can hold one at a time.
+
+    Args:
+        directory: made if missing; only this node may use it.
+        durable: wait until a state survives a loss of power. Without it, a state still survives
+            the death of the process, and is found to be damaged if power was lost at a bad moment.
+        fs: the disk.
+
+    Raises:
+        StoreError: another process holds the directory, or it cannot be made.
+    """
+
+    def __init__(self, directory: Path, *, durable: bool, fs: FileSystem | None = None) -> None:
+        self.directory = directory
+        self._durable = durable
+        self._fs = fs or OsFiles()
+        self._state = directory / "state"
+        self._incarnation = directory / "incarnation"
+        with self._told("cannot be opened"):
+            self._fs.make_directory(directory)
+            try:
+                self._lock: int | None = self._fs.lock(directory / "lock")
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"{directory} is in use by another node on this machine",
+                    fix="Stop that node, or set another `store` directory in node.toml.",
+                ) from error
+
+    def close(self) -> None:
+        """Let another process have the directory."""
+        if self._lock is not None:
+            self._fs.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def next_incarnation(self) -> int:
+        """Return a number higher than any this directory returned before; durable on return.
+
+        Raises:
+            StoreError: what the directory holds is damaged, or the disk refuses.
+        """
+        last = max(self._last_start(), self._last_saved())
+        body = INCARNATION_MAGIC + (last + 1).to_bytes(INCARNATION_BYTES, "little")
+        # Durable in any case: it is one write a start, and a number seen twice is a node refused.
+        self._replace(self._incarnation, [body, blake3(body).digest()], durable=True)
+        return last + 1
+
+    def save(self, state: DurableState, origin: Origin) -> None:
+        """Put `state` in place of the last one; when this returns, it is what `load` finds.
+
+        Args:
+            state: its vectors must not change meanwhile.
+            origin: what it belongs to.
+
+        Raises:
+            StoreError: the disk is full or refuses; the last state is still there.
+        """
+        same = state.public is state.model or np.array_equal(
+            state.public.view(np.uint32),
+            state.model.view(np.uint32),  # bits: -0.0 is not 0.0
+        )
+        header = msgpack.packb(
+            {
+                "federation": origin.federation,
+                "layout": origin.layout,
+                "size": state.model.size,
+                "round": state.round,
+                "stage": state.stage,
+                "offered": [state.offered_round, state.offered_digest],
+                "incarnation": state.incarnation,
+                "same": same,
+            }
+        )
+        parts = [MAGIC + len(header).to_bytes(LENGTH_BYTES, "little") + header]
+        vectors = [state.model] if same else [state.model, state.public]
+        sections = [vector.astype(_FLOAT, copy=False).data.cast("B") for vector in vectors]
+        check = blake3()
+        for part in (*parts, *sections):
+            check.update(part)
+        self._replace(self._state, [*parts, *sections, check.digest()], durable=self._durable)
+
+    def load(self, origin: Origin) -> DurableState | None:
+        """Return the last saved state, None if there is none; its vectors are new and writable.
+
+        Raises:
+            StoreError: it is damaged, or of another federation or model.
+        """
+        with self._told("cannot be tidied"):
+            self._fs.remove(_beside(self._state))
+        content = self._content(self._state, MAGIC)
+        if content is None:
+            return None
+        header, sections = self._header(content)
+        for what, theirs, ours in (
+            ("another federation", header["federation"], origin.federation),
+            ("a model of another shape", header["layout"], origin.layout),
+        ):
+            if theirs != ours:
+                raise StoreError(
+                    f"{self._state} holds the state of {what}",
+                    fix="Set another `store` directory in node.toml, or remove this one if what "
+                    "was trained in it is no longer needed.",
+                )
+        return self._state_of(header, sections)
+
+    def _last_start(self) -> int:
+        with self._told("cannot be tidied"):
+            self._fs.remove(_beside(self._incarnation))
+        content = self._content(self._incarnation, INCARNATION_MAGIC)
+        if content is None:
+            return 0
+        if len(content) != INCARNATION_BYTES:
+            raise self._damaged(self._incarnation)
+        return int.from_bytes(content, "little")
+
+    def _last_saved(self) -> int:
+        content = self._content(self._state, MAGIC)
+        return 0 if content is None else int(self._header(content)[0]["incarnation"])
+
+    def _content(self, path: Path, magic: bytes) -> memoryview | None:
+        """Return what stands between magic and check, once the check holds."""
+        with self._told("cannot be read"):
+            whole = self._fs.read(path)
+        if whole is None:
+            return None
+        body, check = memoryview(whole)[:-DIGEST_BYTES], whole[-DIGEST_BYTES:]
+        if blake3(body).digest() != check or body[: len(magic)] != magic:
+            raise self._damaged(path)
+        return body[len(magic) :]
+
+    def _header(self, content: memoryview) -> tuple[dict[str, Any], memoryview]:
+        """Split a checked state into header and vectors.
+
+        The check has held, so what is wrong here was written so: by another version of gossipfl.
+        """
+        end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
+        if end > LENGTH_BYTES + HEADER_BYTES_MAX:
+            raise self._damaged(self._state)
+        try:
+            header = msgpack.unpackb(content[LENGTH_BYTES:end])
+        except (ValueError, msgpack.UnpackException) as error:
+            raise self._damaged(self._state) from error
+        sections = content[end:]
+        match header:
+            case {
+                "federation": bytes(),
+                "layout": bytes(),
+                "size": int() as size,
+                "round": int(),
+                "stage": str() as stage,
+                "offered": [int(), bytes()],
+                "incarnation": int(),
+                "same": bool() as same,
+            } if (
+                stage in STAGES
+                and size > 0
+                and len(sections) == size * _FLOAT.itemsize * (2 - same)
+            ):
+                return header, sections
+        raise self._damaged(self._state)
+
+    def _state_of(self, header: dict[str, Any], sections: memoryview) -> DurableState:
+        offered_round, offered_digest = header["offered"]
+        rows = np.frombuffer(sections, _FLOAT).reshape(-1, header["size"])
+        model: Vector = rows[0].astype(np.float32)
+        public: Vector = rows[-1].astype(np.float32)  # the same row where only one was written
+        return DurableState(
+            round=Round(header["round"]),
+            stage=header["stage"],
+            offered_round=offered_round,
+            offered_digest=offered_digest,
+            incarnation=header["incarnation"],
+            model=model,
+            public=public,
+        )
+
+    def _replace(self, path: Path, parts: list[bytes | memoryview], *, durable: bool) -> None:
+        """Write a file beside `path` and rename it over it."""
+        beside = _beside(path)
+        with self._told("cannot be written; the state before it is unharmed"):
+            self._fs.remove(beside)
+            file = self._fs.create(beside)
+            try:
+                for part in parts:
+                    self._write_all(file, memoryview(part))
+                if durable:
+                    self._fs.sync(file)
+            except OSError:
+                # After a failed fsync nobody knows what of a file is on the disk: it is given up.
+                with contextlib.suppress(OSError):
+                    self._fs.remove(beside)
+                raise
+            finally:
+                self._fs.close(file)
+            self._fs.rename(beside, path)
+            if durable:
+                self._fs.sync_directory(self.directory)
+
+    def _write_all(self, file: int, data: memoryview) -> None:
+        while data:
+            written = self._fs.write(file, data)
+            if written == 0:  # never from a disk that works; without this, a loop without end
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            data = data[written:]
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            fixes = {
+                errno.ENOSPC: "Free some space on that disk, then start the node again.",
+                errno.EDQUOT: "Free some of your quota on that disk, then start the node again.",
+                errno.EROFS: "Name a `store` directory on a disk that can be written.",
+            }
+            raise StoreError(
+                f"{self.directory} {what}: {error.strerror or error}",
+                fix=fixes.get(
+                    error.errno or 0,
+                    "Check that the node's user may write to that directory and the disk works.",
+                ),
+            ) from error
+
+    def _damaged(self, path: Path) -> StoreError:
+        return StoreError(f"{path} is damaged and was not used", fix=_NEW_KEY)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")

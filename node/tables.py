@@ -1,0 +1,210 @@
+"""TOML tables as people write them: overrides put in, and every complaint kept, to be told at once."""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from gossipfl.errors import ConfigError
+
+__all__ = ["ENVIRONMENT", "Problems", "anchor", "override", "read_toml", "validated"]
+
+ENVIRONMENT: Final = "GOSSIPFL_"
+FILE_BYTES_MAX: Final = 16 * 1024 * 1024  # ten thousand members; a wrong path must not fill memory
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass
+class Problems:
+    """What is wrong, in the order it was found; all of it is told at once."""
+
+    found: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, where: str, wrong: str, right: str) -> None:
+        """Keep what is wrong where, and what would be right."""
+        self.found.append((f"{where}: {wrong}", right))
+
+    def take(self, where: str, error: ConfigError) -> None:
+        """Keep an error that was raised."""
+        self.add(where, error.message, error.fix)
+
+    def attempt(self, where: str, call: Callable[[], T]) -> T | None:
+        """Return what a check gives, or keep its complaint and return None."""
+        try:
+            return call()
+        except ConfigError as error:
+            self.take(where, error)
+            return None
+
+    def tell(self) -> None:
+        """Raise what was found, if anything."""
+        if not self.found:
+            return
+        if len(self.found) == 1:
+            ((wrong, right),) = self.found
+            raise ConfigError(wrong, fix=right)
+        lines = "".join(f"\n  {wrong}\n    {right}" for wrong, right in self.found)
+        raise ConfigError(
+            f"{len(self.found)} things are wrong:{lines}",
+            fix="Mend each of them; everything was looked at, so these are all that show.",
+        )
+
+
+def read_toml(path: Path, problems: Problems) -> dict[str, Any] | None:
+    """Return a file's table, or keep why there is none and return None."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+        if len(content) > FILE_BYTES_MAX:
+            problems.add(str(path), "is far too long for a configuration", "Name the right file.")
+            return None
+        return tomllib.loads(content.decode("utf-8"))
+    except FileNotFoundError:
+        problems.add(str(path), "there is no such file", _look_alike(path))
+    except OSError as error:
+        problems.add(
+            str(path), f"cannot be read: {error.strerror}", "Name a file that this user may read."
+        )
+    except UnicodeDecodeError as error:
+        problems.add(
+            str(path),
+            f"is not UTF-8 text: {error.reason} at byte {error.start}",
+            "Save it as UTF-8.",
+        )
+    except tomllib.TOMLDecodeError as error:
+        problems.add(
+            str(path),
+            f"is not TOML: {error}",
+            'Mend that line: texts stand in quotes (name = "hearts"), tables in [brackets].',
+        )
+    return None
+
+
+def _look_alike(path: Path) -> str:
+    with_dir = (
+        sorted(file.name for file in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+    )
+    near = difflib.get_close_matches(path.name, with_dir, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {path.with_name(near[0])}?"
+    return "Name the right file; `gossipfl new federation` writes a federation.toml to start from."
+
+
+def anchor(table: dict[str, Any], paths: Collection[str], directory: Path) -> None:
+    """Make a table's paths absolute: a relative one is relative to the file it stands in."""
+    for key in paths:
+        if isinstance(table.get(key), str):
+            table[key] = directory / Path(table[key]).expanduser()
+
+
+def validated(
+    model: type[M], table: object, path: Path, problems: Problems, origins: Mapping[str, str]
+) -> M | None:
+    """Build a model from a table, or keep every complaint with what would be right."""
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        for item in error.errors():
+            loc = [str(part) for part in item["loc"]]
+            owner, description = _field(model, loc)
+            key = ".".join(loc)
+            wrong, right = _complaint(item["type"], item["msg"], item["input"], description)
+            if item["type"] == "extra_forbidden":
+                # a field without description is not for files: a member's key
+                known = [name for name, info in owner.model_fields.items() if info.description]
+                near = difflib.get_close_matches(loc[-1], known, n=1)
+                right = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(known)}."
+            where = origins.get(key, str(path))
+            problems.add(f"{where}: {key}" if key else where, wrong, right)
+        return None
+
+
+def _field(model: type[BaseModel], loc: Sequence[str]) -> tuple[type[BaseModel], str]:
+    """Return the table a key stands in and what its field is for."""
+    description = ""
+    for part in loc:
+        info = model.model_fields.get(part)
+        if info is None:
+            return model, description
+        description = info.description or ""
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            model = kind
+    return model, description
+
+
+def _complaint(kind: str, message: str, given: object, description: str) -> tuple[str, str]:
+    """Say what is wrong and what would be right, in the words of someone who edits a file."""
+    right = f"{description[:1].upper()}{description[1:]}." if description else "See the manual."
+    match kind:
+        case "missing":
+            return "is missing", right
+        case "extra_forbidden":
+            return "there is no such key", right
+        case "value_error":
+            return message.removeprefix("Value error, "), right
+        case "string_pattern_mismatch":
+            return f"{given!r} is not allowed", right
+        case "is_instance_of":
+            return f"{given!r} is no path in quotes", right
+    return f"{given!r} is wrong: {message[:1].lower()}{message[1:]}", right
+
+
+def override(
+    table: dict[str, Any],
+    overrides: Sequence[str],
+    environment: Mapping[str, str],
+    paths: Collection[str],
+    problems: Problems,
+) -> dict[str, str]:
+    """Put overrides into a table; return where each overridden key comes from.
+
+    Args:
+        table: changed in place.
+        overrides: `a.b=value` each, from the command line; stronger than the environment.
+        environment: its variables `GOSSIPFL_A__B` mean `a.b`.
+        paths: keys whose texts are paths, relative to the working directory.
+        problems: where complaints go.
+    """
+    given = [
+        (f"environment {name}", name.removeprefix(ENVIRONMENT).lower().replace("__", "."), text)
+        for name, text in sorted(environment.items())
+        if name.startswith(ENVIRONMENT)
+    ]
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            problems.add(f"--set {override}", "is no setting", "Write --set key=value.")
+            continue
+        given.append((f"--set {override}", key.strip(), text))
+    origins = {}
+    for where, key, text in given:
+        *parents, last = key.split(".")
+        inner = table
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                problems.add(where, f"{parent} is no table in node.toml", "Set the whole key.")
+                break
+        else:
+            value = _value(text.strip())
+            if key in paths and isinstance(value, str):
+                value = Path.cwd() / Path(value).expanduser()
+            inner[last] = value
+            origins[key] = where
+    return origins
+
+
+def _value(text: str) -> object:
+    """Read a TOML value; what is none is a bare string."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if list(parsed) == ["value"] else text

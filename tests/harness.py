@@ -1,0 +1,304 @@
+"""Many engines in one process on a virtual clock: what a test needs to break a protocol on purpose.
+
+Links deliver in order after a fixed latency; jobs take a fixed time. A test may drop, change or
+delay messages through `World.tamper`, cut links, stop nodes and start them again from their state.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from gossipfl.effects import (
+    Drop,
+    DurableState,
+    Effect,
+    Encode,
+    Left,
+    Mix,
+    Persist,
+    Send,
+    SendData,
+    Snapshot,
+    Train,
+)
+from gossipfl.engine import Engine
+from gossipfl.federation import Constitution, Federation, MemberEntry
+from gossipfl.mixing.rule import load_rule
+from gossipfl.setup import Limits, Setup
+from gossipfl.streams import stream
+from gossipfl.types import LinkId, PeerId, Vector
+from gossipfl.update import close, snapshot
+from gossipfl.wire.chunks import data_message
+from gossipfl.wire.identity import Identity
+
+LATENCY = 0.001
+LAYOUT = bytes(range(32))
+
+
+def identity(name: str) -> Identity:
+    """A key for a name; the same name gives the same key."""
+    return Identity(name.encode().ljust(32, b"."))
+
+
+def federation(names: Iterable[str], **changes: Any) -> Federation:
+    fields: dict[str, Any] = {
+        "name": "test",
+        "task": "quadratic",
+        "mixing": {"kind": "trimmed-mean", "b": 1},
+        "topology": "complete",
+        "rounds": 10,
+        "seed": 0,
+        **changes,
+    }
+    members = tuple(
+        MemberEntry(name=name, certificate=name.encode(), key=identity(name).public)
+        for name in names
+    )
+    return Federation(constitution=Constitution(**fields), members=members)
+
+
+@dataclass
+class Node:
+    engine: Engine
+    effects: list[tuple[float, Effect]] = field(default_factory=list)
+    saved: DurableState | None = None
+    up: bool = True
+
+    def count(self, kind: type[Effect]) -> int:
+        return sum(isinstance(effect, kind) for _, effect in self.effects)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [effect for _, effect in self.effects if isinstance(effect, kind)]
+
+
+Tamper = Callable[[PeerId, PeerId, bytes], Iterable[bytes]]
+
+
+@dataclass
+class Options:
+    size: int = 5
+    train_s: float = 0.05
+    limits: Limits = field(default_factory=Limits)
+    edges: Callable[[str, str], bool] = lambda a, b: True
+    setup: dict[str, dict[str, Any]] = field(default_factory=dict)  # changes, by node
+
+
+class World:
+    """All nodes, all pending events."""
+
+    def __init__(self, fed: Federation, options: Options | None = None) -> None:
+        self.options = options or Options()
+        self.federation = fed
+        self.now = 0.0
+        self.nodes: dict[PeerId, Node] = {}
+        self.tamper: Tamper = lambda sender, recipient, message: [message]
+        self.persist_fails: set[PeerId] = set()
+        self.silent_jobs: set[PeerId] = set()
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._links: dict[tuple[PeerId, LinkId], tuple[PeerId, LinkId]] = {}
+        self._starts: defaultdict[PeerId, int] = defaultdict(int)
+        targets = np.random.default_rng(7)
+        self.targets = {
+            name: targets.normal(size=self.options.size).astype(np.float32) for name in fed.names
+        }
+
+    # --- what a test does ----------------------------------------------------------------------
+
+    def start(self, name: str, restored: DurableState | None = None) -> Node:
+        me = PeerId(name)
+        self._starts[me] += 1
+        names = self.federation.names
+        setup = Setup(
+            federation=self.federation,
+            me=me,
+            neighbors=tuple(n for n in names if n != me and self.options.edges(me, n)),
+            rule=load_rule(self.federation.constitution.mixing),
+            identity=identity(name),
+            layout=LAYOUT,
+            incarnation=self._starts[me],
+            limits=self.options.limits,
+        )
+        setup = replace(setup, **self.options.setup.get(name, {}))
+        size = self.options.size
+        engine = Engine(
+            setup,
+            np.zeros(size, np.float32),
+            1.0,
+            lambda: np.zeros(size, np.float32),
+            restored,
+        )
+        old = self.nodes.get(me)
+        node = Node(engine, old.effects if old else [], restored)
+        self.nodes[me] = node
+        self._carry(me, engine.start(self.now))
+        return node
+
+    def start_all(self, *, link: bool = True) -> None:
+        for name in self.federation.names:
+            self.start(name)
+        if link:
+            self.link_all()
+
+    def link_all(self) -> None:
+        names = self.federation.names
+        for place, one in enumerate(names):
+            for other in names[place + 1 :]:
+                if self.options.edges(one, other):
+                    self.link(one, other)
+
+    def link(self, dialer: str, listener: str) -> tuple[LinkId, LinkId]:
+        """Open one link, dialed by `dialer`."""
+        one, other = PeerId(dialer), PeerId(listener)
+        self._count += 2
+        ids = LinkId(self._count), LinkId(self._count + 1)
+        self._links[one, ids[0]] = (other, ids[1])
+        self._links[other, ids[1]] = (one, ids[0])
+        self._carry(one, self.nodes[one].engine.connected(ids[0], other, self.now, dialed=True))
+        self._carry(other, self.nodes[other].engine.connected(ids[1], one, self.now, dialed=False))
+        return ids
+
+    def cut(self, one: PeerId, link: LinkId) -> None:
+        """Close a link on both ends."""
+        end = self._links.pop((one, link), None)
+        if end is None:
+            return
+        self._links.pop(end)
+        for name, number in ((one, link), end):
+            node = self.nodes[name]
+            if node.up:
+                self._carry(name, node.engine.disconnected(number, self.now))
+
+    def cut_between(self, one: str, other: str) -> None:
+        for (name, link), (end, _) in list(self._links.items()):
+            if (name, end) == (one, other):
+                self.cut(name, link)
+
+    def kill(self, name: str) -> DurableState | None:
+        """Stop a node as kill -9 would; return what it had made durable."""
+        me = PeerId(name)
+        self.nodes[me].up = False
+        for (owner, link), _ in list(self._links.items()):
+            if owner == me:
+                self.cut(me, link)
+        return self.nodes[me].saved
+
+    def inject(self, sender: str, recipient: str, message: bytes) -> None:
+        """Deliver bytes to a node on its link to `sender`, now."""
+        for (name, link), (end, _) in self._links.items():
+            if (name, end) == (recipient, sender):
+                node = self.nodes[PeerId(recipient)]
+                self._carry(PeerId(recipient), node.engine.receive(link, message, self.now))
+                return
+        raise AssertionError(f"no link from {sender} to {recipient}")
+
+    def run(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
+        while self._heap and self._heap[0][0] <= until and not stop():
+            self.now, _, step = heapq.heappop(self._heap)
+            step()
+
+    def at(self, delay: float, step: Callable[[], None]) -> None:
+        self._count += 2
+        heapq.heappush(self._heap, (self.now + delay, self._count, step))
+
+    # --- the host ------------------------------------------------------------------------------
+
+    def _carry(self, name: PeerId, effects: list[Effect]) -> None:
+        node = self.nodes[name]
+        for effect in effects:
+            node.effects.append((self.now, effect))
+            match effect:
+                case Send(link, frame):
+                    self._transmit(name, link, frame)
+                case SendData(link, payload, index):
+                    self._transmit(name, link, b"".join(data_message(payload, index)))
+                case Drop(link):
+                    self.at(LATENCY, lambda link=link: self.cut(name, link))  # type: ignore[misc]
+                case _ if name not in self.silent_jobs:
+                    self._job(name, effect)
+                case _:
+                    pass
+        self._wake(name)
+
+    def _job(self, name: PeerId, effect: Effect) -> None:
+        engine = self.nodes[name].engine
+        match effect:
+            case Train(_, model, out):
+
+                def train() -> list[Effect]:
+                    out[:] = model + 0.5 * (self.targets[name] - model)
+                    return engine.trained(float(np.linalg.norm(out)), self.now)
+
+                self._later(name, self.options.train_s, train)
+            case Encode():
+                update = close(effect, stream(0, name, "attack", effect.round))
+                self._later(name, 0.0, lambda: engine.encoded(update, self.now))
+            case Snapshot(public):
+                copy = snapshot(public)
+                self._later(name, 0.0, lambda: engine.snapshotted(copy, self.now))
+            case Persist(state):
+                self._persist(name, state)
+            case Mix(_, own, received, weights, out):
+
+                def mix() -> list[Effect]:
+                    out[:] = engine.setup.rule(own, received, weights)
+                    return engine.mixed(float(np.linalg.norm(out)), self.now)
+
+                self._later(name, 0.0, mix)
+            case Left():
+                self.nodes[name].up = False
+            case _:
+                pass
+
+    def _persist(self, name: PeerId, state: DurableState) -> None:
+        node = self.nodes[name]
+        if name in self.persist_fails:
+            self._later(name, 0.0, lambda: node.engine.not_persisted(self.now))
+            return
+        node.saved = replace(state, model=state.model.copy(), public=state.public.copy())
+        self._later(name, 0.0, lambda: node.engine.persisted(self.now))
+
+    def _later(self, name: PeerId, delay: float, job: Callable[[], list[Effect]]) -> None:
+        node = self.nodes[name]
+
+        def step() -> None:
+            if node.up and self.nodes[name] is node:
+                self._carry(name, job())
+
+        self.at(delay, step)
+
+    def _transmit(self, name: PeerId, link: LinkId, message: bytes) -> None:
+        end = self._links.get((name, link))
+        if end is None:
+            return
+        other, number = end
+        for copy in self.tamper(name, other, message):
+
+            def deliver(copy: bytes = copy) -> None:
+                node = self.nodes[other]
+                if node.up and (other, number) in self._links:
+                    self._carry(other, node.engine.receive(number, copy, self.now))
+
+            self.at(LATENCY, deliver)
+
+    def _wake(self, name: PeerId) -> None:
+        node = self.nodes[name]
+        wakeup = node.engine.next_wakeup()
+        if wakeup is None or not node.up:
+            return
+
+        def tick() -> None:
+            due = node.engine.next_wakeup()
+            if node.up and self.nodes[name] is node and due is not None and due <= self.now:
+                self._carry(name, node.engine.tick(self.now))
+
+        self.at(max(wakeup - self.now, 0.0), tick)
+
+
+def models(world: World) -> list[Vector]:
+    """Every node's model, in member order."""
+    return [world.nodes[name].engine.model for name in world.federation.names]
