@@ -383,7 +383,7 @@ class Engine:
             return self.opened_at + self._catch_up_wait()
         if self.phase is Phase.DONE and self.setup.limits.exit_when_done:
             heard = [peer.last_heard or 0.0 for peer in self.membership.live if not peer.done]
-            return min(heard, default=0.0) + self.setup.limits.bounds.max_s
+            return max(heard, default=0.0) + self.setup.limits.bounds.max_s
         if self.phase is not Phase.COLLECTING:
             return None
         expected = len(self.membership.live)

@@ -24,6 +24,7 @@ from gossipfl.types import Digest, PeerId
 
 __all__ = [
     "CONSTITUTION_BYTES_MAX",
+    "NAME",
     "Constitution",
     "Federation",
     "MemberEntry",

@@ -94,6 +94,10 @@ class Membership:
     def __getitem__(self, peer: PeerId) -> Peer:
         return self._peers[peer]
 
+    def find(self, peer: PeerId) -> Peer | None:
+        """Return a neighbor by name, None if there is none of that name."""
+        return self._peers.get(peer)
+
     def link(self, link: LinkId) -> Link | None:
         """Return a link that is open, None once it is closed."""
         return self._links.get(link)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -107,7 +107,7 @@ def load_node(
     origins = override(table, overrides, given, PATHS, problems)
     # Without a member, any path will do: the missing member is what is told.
     table.setdefault("store", here / f"{table.get('member', '')}.state")
-    settings = validated(NodeSettings, table, path, problems, origins)
+    settings = validated(NodeSettings, table, str(path), problems, origins)
     named = table.get("federation")
     loaded = _load_federation(named, problems) if isinstance(named, Path) else None
     config = None
@@ -133,7 +133,7 @@ def _load_federation(path: Path, problems: Problems) -> _Loaded | None:
         return None
     where = str(path)
     rows = table.pop("members", [])
-    constitution = validated(Constitution, table, path, problems, {})
+    constitution = validated(Constitution, table, where, problems)
     rule = graph = None
     if constitution is not None:
         rule = problems.attempt(where, lambda: load_rule(constitution.mixing))
@@ -168,7 +168,7 @@ def _members(rows: object, path: Path, problems: Problems) -> tuple[MemberEntry,
             fields = {key: value for key, value in row.items() if key != "certificate"}
             if isinstance(row.get("certificate"), str):
                 fields["certificate"] = b"given"
-            validated(MemberEntry, fields | {"key": bytes(32)}, Path(where), problems, {})
+            validated(MemberEntry, fields | {"key": bytes(32)}, where, problems)
     for wrong in doubles(members):
         problems.add(f"{path}: members", wrong, "Each has its own name, key and address.")
     return tuple(members) if len(problems.found) == before else None

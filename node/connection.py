@@ -6,7 +6,7 @@ import random
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -26,6 +26,9 @@ Frame = bytes | Sequence[bytes | memoryview]
 
 _CONTROL_FRAMES_MAX: Final = 1024  # 16 MiB of the largest control frames
 _DATA_PIECES_MAX: Final = 256  # pieces are built as they leave, so these cost nothing but a call
+# A ping waits behind a data message in the other end's buffers and nothing is heard until that is
+# whole: with 3, 1 MiB may take 40 s (0.2 Mbit/s) before a slow line is taken for a dead one
+_PINGS_UNANSWERED_MAX: Final = 3
 _REASON_BYTES_MAX: Final = 123  # RFC 6455 §5.5: 125 bytes less the code
 
 
@@ -40,7 +43,7 @@ class LinkOptions:
     rng: random.Random = field(repr=False)
     """Jitter for the waits between dials."""
     handshake_timeout: Seconds = 5.0  # TLS and upgrade each: 25 round trips of 200 ms
-    heartbeat: Seconds = 10.0  # a ping after so long a silence, half of it for the answer
+    heartbeat: Seconds = 10.0  # a ping after so long a silence; after the fourth the link ends
     stall_timeout: Seconds = 30.0  # a write that does not move for so long ends the link
     close_timeout: Seconds = 1.0  # to say goodbye in; a close must not hold up a shutdown
     backoff_min: Seconds = 0.25
@@ -74,7 +77,7 @@ class LinkEvents(Protocol):
     async def received(self, link: LinkId, message: bytes) -> None:
         """Take one message; nothing more is read from this link until this returns.
 
-        Return within half a heartbeat: pings go unanswered meanwhile.
+        Pings go unanswered meanwhile: return within two heartbeats.
         """
 
     async def closed(self, link: LinkId) -> None:
@@ -190,13 +193,29 @@ class Connection:
         self.drop("you do not read")
 
     async def _read(self) -> None:
+        silences = 0  # heartbeats in a row without any message
         while not self._leaving.is_set():
-            message = await self._websocket.receive()
-            if message.type is not aiohttp.WSMsgType.BINARY:
+            try:
+                message = await self._websocket.receive(timeout=self._options.heartbeat)
+            except TimeoutError:
+                silences += 1
+                if silences > _PINGS_UNANSWERED_MAX:
+                    self._healthy = False
+                    self._events.refused(self.peer, Refusal.STALLED, "it answers no ping")
+                    return
+                if not await self._put(self._websocket.ping()):
+                    return
+                continue
+            silences = 0
+            if message.type is aiohttp.WSMsgType.BINARY:
+                self._bytes_in += len(message.data)
+                await self._events.received(self.link, message.data)
+            elif message.type is aiohttp.WSMsgType.PING:
+                if not await self._put(self._websocket.pong(message.data)):
+                    return
+            elif message.type is not aiohttp.WSMsgType.PONG:
                 self._ended(message.type, message.data)
                 return
-            self._bytes_in += len(message.data)
-            await self._events.received(self.link, message.data)
 
     async def _leave(self) -> None:
         await self._leaving.wait()
@@ -212,8 +231,6 @@ class Connection:
             too_big = error.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
             refusal = Refusal.OVERSIZE if too_big else Refusal.MALFORMED
             self._events.refused(self.peer, refusal, str(error))
-        elif isinstance(error, TimeoutError):
-            self._events.refused(self.peer, Refusal.STALLED, "it answers no ping")
 
     async def _write(self) -> None:
         while True:
@@ -225,15 +242,18 @@ class Connection:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            if not await self._put(frame if isinstance(frame, bytes) else b"".join(frame)):
+            if not await self._send(frame if isinstance(frame, bytes) else b"".join(frame)):
                 return
 
-    async def _put(self, message: bytes) -> bool:
-        """Write one message; False: nothing more can be written."""
+    async def _send(self, message: bytes) -> bool:
         self._bytes_out += len(message)
+        return await self._put(self._websocket.send_bytes(message))
+
+    async def _put(self, write: Awaitable[None]) -> bool:
+        """Let one write through; False: nothing more can be written."""
         try:
             async with asyncio.timeout(self._options.stall_timeout):
-                await self._websocket.send_bytes(message)
+                await write
         except TimeoutError:
             self._healthy = False
             seconds = self._options.stall_timeout
@@ -249,7 +269,7 @@ class Connection:
         try:
             async with asyncio.timeout(self._options.close_timeout):
                 while self._healthy and self._control:
-                    await self._put(self._control.popleft())
+                    await self._send(self._control.popleft())
                 if not self._healthy:
                     self._cut()
                 await self._websocket.close(message=reason)

@@ -74,6 +74,7 @@ class Links:
         self._options = options
         self._open: dict[LinkId, Connection] = {}
         self._made = 0
+        self._closed_in = self._closed_out = 0  # bytes of links that are gone
         self._tasks: asyncio.TaskGroup | None = None
         self._port: int | None = None
         self._bound = asyncio.Event()
@@ -170,6 +171,16 @@ class Links:
         """Return every open link, oldest first."""
         return [connection.info() for connection in self._open.values()]
 
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of messages received on all links, closed ones included."""
+        return self._closed_in + sum(link.bytes_in for link in self.info())
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of messages sent on all links, closed ones included."""
+        return self._closed_out + sum(link.bytes_out for link in self.info())
+
     def trouble(self) -> dict[PeerId, str]:
         """Return why the last dial to each neighbor without a link failed."""
         return {
@@ -182,11 +193,14 @@ class Links:
         """Run an accepted link; its task is ours, so that a bug in it stops the node."""
         websocket: web.WebSocketResponse[bool] = web.WebSocketResponse(
             timeout=self._options.close_timeout,
-            heartbeat=self._options.heartbeat,
+            autoping=False,
             compress=False,
             max_msg_size=self._options.message_bytes_max + 1,  # aiohttp refuses at it, not above
         )
-        await websocket.prepare(request)
+        try:
+            await websocket.prepare(request)
+        except ConnectionError:  # it left between the handshake and the answer
+            return web.Response(status=503)
         if self._tasks is None:
             await websocket.close()
             return websocket
@@ -212,6 +226,9 @@ class Links:
             await connection.run()
         finally:
             self._open.pop(connection.link, None)
+            last = connection.info()
+            self._closed_in += last.bytes_in
+            self._closed_out += last.bytes_out
             neighbor.links -= 1
             if clock.time() - began >= _LIVED:
                 neighbor.wait = self._options.backoff_min
@@ -234,7 +251,7 @@ class Links:
                         url,
                         ssl=context,
                         compress=0,
-                        heartbeat=self._options.heartbeat,
+                        autoping=False,
                         timeout=aiohttp.ClientWSTimeout(ws_close=self._options.close_timeout),
                         max_msg_size=self._options.message_bytes_max + 1,
                     )
@@ -266,10 +283,11 @@ class Links:
             refusal, detail = classify(error.os_error)
             neighbor.trouble = f"{address}: {detail}"
             self._events.refused(peer, refusal, neighbor.trouble)
-        elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and (
-            not isinstance(error, aiohttp.ClientConnectorError)
-        ):
-            neighbor.trouble = f"{address} ended the connection; does its member list have ours?"
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            reason = error.os_error.strerror or str(error.os_error)
+            neighbor.trouble = f"{address} cannot be reached: {reason}"
+        elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+            neighbor.trouble = f"{address} ended the connection; is this node in its member list?"
         else:
             neighbor.trouble = f"{address} cannot be reached: {error or type(error).__name__}"
 

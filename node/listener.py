@@ -36,7 +36,8 @@ class Gate(asyncio.Protocol):
     """
 
     def __init__(self, listener: "Listener") -> None:
-        self.origin = ""
+        self.origin = ""  # the address, for the caps
+        self.origin_name = ""  # the member, once its key is proved
         self.raw: asyncio.Transport | None = None
         self.peer: PeerId | None = None
         self.lost = False
@@ -238,10 +239,12 @@ class Listener:
             detail = "the certificate is trusted but is no member's own"
             self._refuse(gate, Refusal.WRONG_CERTIFICATE, detail)
         elif peer not in self._neighbors:
-            detail = f"{peer} is a member but no neighbor of this node"
+            gate.origin_name = peer
+            detail = "a member, but no neighbor of this node"
             self._refuse(gate, Refusal.UNKNOWN_CERTIFICATE, detail)
         elif sum(other.peer == peer for other in self._gates) >= self._options.links_per_member:
-            detail = f"{peer} has {self._options.links_per_member} connections open"
+            gate.origin_name = peer
+            detail = f"{self._options.links_per_member} connections of this member are open"
             self._refuse(gate, Refusal.TOO_MANY_LINKS, detail)
         else:
             return peer
@@ -261,7 +264,7 @@ class Listener:
         return response
 
     def _refuse(self, gate: Gate, refusal: Refusal, detail: str) -> None:
-        self._events.refused(gate.origin, refusal, detail)
+        self._events.refused(gate.origin_name or gate.origin, refusal, detail)
         self._cut(gate)
 
     def _cut(self, gate: Gate) -> None:

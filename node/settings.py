@@ -141,7 +141,7 @@ class NodeSettings(_Table):
         description="rounds between two measurements on held-out data, 0 for never; more often "
         "costs one pass over that data each",
     )
-    attack: Annotated[dict[str, Any], BeforeValidator(_tag)] | None = Field(
+    attack: Annotated[dict[str, Any] | None, BeforeValidator(_tag)] = Field(
         None,
         description='what a liar sends, as { kind = "bit-flip" }; only where the federation says '
         "test = true",

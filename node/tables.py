@@ -1,4 +1,4 @@
-"""TOML tables as people write them: overrides put in, and every complaint kept, to be told at once."""
+"""TOML tables as people write them: overrides put in, every complaint kept and told at once."""
 
 import difflib
 import tomllib
@@ -52,7 +52,7 @@ class Problems:
         lines = "".join(f"\n  {wrong}\n    {right}" for wrong, right in self.found)
         raise ConfigError(
             f"{len(self.found)} things are wrong:{lines}",
-            fix="Mend each of them; everything was looked at, so these are all that show.",
+            fix="Mend each of them. Once each file is right, they are checked against each other.",
         )
 
 
@@ -104,9 +104,21 @@ def anchor(table: dict[str, Any], paths: Collection[str], directory: Path) -> No
 
 
 def validated(
-    model: type[M], table: object, path: Path, problems: Problems, origins: Mapping[str, str]
+    model: type[M],
+    table: object,
+    where: str,
+    problems: Problems,
+    origins: Mapping[str, str] | None = None,
 ) -> M | None:
-    """Build a model from a table, or keep every complaint with what would be right."""
+    """Build a model from a table, or keep every complaint with what would be right.
+
+    Args:
+        model: its fields' descriptions say what would be right.
+        table: what a person wrote.
+        where: the file it stands in.
+        problems: where complaints go.
+        origins: what to name instead of the file, for keys that came from elsewhere.
+    """
     try:
         return model.model_validate(table)
     except ValidationError as error:
@@ -120,8 +132,8 @@ def validated(
                 known = [name for name, info in owner.model_fields.items() if info.description]
                 near = difflib.get_close_matches(loc[-1], known, n=1)
                 right = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(known)}."
-            where = origins.get(key, str(path))
-            problems.add(f"{where}: {key}" if key else where, wrong, right)
+            source = (origins or {}).get(key, where)
+            problems.add(f"{source}: {key}" if key else source, wrong, right)
         return None
 
 
@@ -141,7 +153,7 @@ def _field(model: type[BaseModel], loc: Sequence[str]) -> tuple[type[BaseModel],
 
 def _complaint(kind: str, message: str, given: object, description: str) -> tuple[str, str]:
     """Say what is wrong and what would be right, in the words of someone who edits a file."""
-    right = f"{description[:1].upper()}{description[1:]}." if description else "See the manual."
+    right = f"{description[:1].upper()}{description[1:]}." if description else ""
     match kind:
         case "missing":
             return "is missing", right

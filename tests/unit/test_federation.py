@@ -1,6 +1,7 @@
 """What all members agree on: one text and digest, readable differences, no doubles."""
 
 import base64
+import datetime
 from typing import Any
 
 import pytest
@@ -68,6 +69,7 @@ def test_the_order_of_keys_does_not_change_the_digest_and_a_value_does() -> None
         ("task", 3),
         ("task", {"epochs": 1}),
         ("task", {"kind": "digits", "rate": float("nan")}),
+        ("task", {"kind": "digits", "since": datetime.date(2026, 1, 1)}),
         ("task", {"kind": "x" * 9000}),
         ("rounds", 0),
         ("rounds", True),
@@ -93,7 +95,7 @@ def test_a_right_setting_is_taken(field: str, value: object) -> None:
 
 def test_a_constitution_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        constitution().rounds = 1
+        constitution().rounds = 1  # type: ignore[misc]
 
 
 def test_differences_name_the_key_and_both_values() -> None:
@@ -126,6 +128,12 @@ def test_hostile_text_neither_raises_nor_reaches_the_terminal(theirs: str) -> No
     lines = diff(constitution().text, theirs)
     assert lines
     assert all(line.isprintable() for line in lines)
+
+
+def test_a_long_value_is_cut() -> None:
+    (line,) = diff(constitution().text, constitution(task={"kind": "x" * 500}).text)
+    assert len(line) < 120
+    assert line.endswith("… there")
 
 
 def test_a_long_difference_is_cut() -> None:

@@ -1,0 +1,59 @@
+"""Vectors in memory that the daemon and its worker both map: a tensor crosses without a copy.
+
+The memory is an anonymous file that the worker inherits, so it has no name to leave behind: it is
+gone when both processes are, however they end.
+"""
+
+import mmap
+import os
+import sys
+import tempfile
+
+import numpy as np
+
+from gossipfl.types import Vector
+
+__all__ = ["Arena"]
+
+
+class Arena:
+    """Slots of one vector each, in a file without a name.
+
+    Args:
+        file: descriptor of the file; `Arena.create_file` makes one.
+        size: coordinates of a vector.
+    """
+
+    def __init__(self, file: int, size: int) -> None:
+        self.file = file
+        self.size = size
+        self._stride = -(-max(size * 4, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._vectors: dict[int, Vector] = {}
+        self._slots: dict[int, int] = {}  # by the address of the vector
+
+    @staticmethod
+    def create_file() -> int:
+        """Return the descriptor of a new anonymous file."""
+        if sys.platform == "linux":
+            return os.memfd_create("gossipfl", os.MFD_CLOEXEC)
+        with tempfile.TemporaryFile() as file:  # already unlinked; macOS has no memfd
+            return os.dup(file.fileno())
+
+    def allocate(self) -> Vector:
+        """Return a new vector of zeros in the next slot."""
+        slot = len(self._vectors)
+        os.ftruncate(self.file, (slot + 1) * self._stride)
+        return self.vector(slot)
+
+    def vector(self, slot: int) -> Vector:
+        """Return the vector of a slot, mapped once."""
+        if slot not in self._vectors:
+            pages = mmap.mmap(self.file, self._stride, offset=slot * self._stride)
+            vector: Vector = np.frombuffer(pages, np.float32, count=self.size)
+            self._vectors[slot] = vector
+            self._slots[vector.ctypes.data] = slot
+        return self._vectors[slot]
+
+    def slot(self, vector: Vector) -> int:
+        """Return the slot of a vector that `vector` or `allocate` returned."""
+        return self._slots[vector.ctypes.data]

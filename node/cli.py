@@ -1,0 +1,147 @@
+"""The command line: parses, runs one verb, writes its result or its error, exits.
+
+A verb is a module in `node/verbs/` and one line below.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import gossipfl
+import node
+from gossipfl import __version__
+from gossipfl.errors import ConfigError, GossipError
+from node.output import ExitCode, Result, show_error, show_result
+from node.verbs import AsJson
+from node.verbs.keygen import keygen
+from node.verbs.new import new_federation
+from node.verbs.run import run
+from node.verbs.status import status
+
+__all__ = ["app", "main"]
+
+EPILOG = """\
+Start here: `gossipfl demo` shows four hospitals on this machine.
+
+For a federation of your own: `gossipfl new federation`, then follow what it says.
+
+Exit codes:
+
+""" + "\n".join(f"- {code.value}: {code.meaning}" for code in ExitCode)
+
+
+class Misused(ConfigError):
+    """The command line itself is wrong."""
+
+    code = "usage"
+
+
+class Interrupted(GossipError):
+    """Somebody pressed Ctrl-C."""
+
+    code = "interrupted"
+
+
+app = typer.Typer(
+    name="gossipfl",
+    help="Machines that hold data they may not share train one model together, with no server "
+    "anywhere.",
+    epilog=EPILOG,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+new = typer.Typer(help="Write a commented file to start from.")
+
+# One line per verb; most needed first, as `gossipfl --help` lists them.
+app.add_typer(new, name="new")
+new.command("federation")(new_federation)
+app.command("keygen")(keygen)
+app.command("run")(run)
+app.command("status")(status)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Say the version and exit.")] = False,
+    as_json: AsJson = False,
+) -> Result | None:
+    if version:
+        return Result({"version": __version__}, f"gossipfl {__version__}")
+    if context.invoked_subcommand is None:
+        if as_json:
+            raise Misused("there is no command", fix="See `gossipfl --help`.")
+        typer.echo(context.get_help(), nl=False)
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; entry point of `gossipfl`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    command = _command_of(given)
+    try:
+        code = _run(given, command, as_json=as_json)
+        sys.stdout.flush()  # here, so that a reader who went away is noticed here
+    except BrokenPipeError:
+        # The reader has what it wanted; without this, Python complains again while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    return code
+
+
+def _run(given: list[str], command: str, *, as_json: bool) -> ExitCode:
+    try:
+        _check_packages()
+        result = app(given, prog_name="gossipfl", standalone_mode=False)
+        if result == ExitCode.INTERRUPTED:
+            raise Interrupted("interrupted")
+    except typer.TyperException as error:
+        where = getattr(getattr(error, "ctx", None), "command_path", "gossipfl")
+        message = error.format_message().rstrip(".")
+        return show_error(
+            command,
+            Misused(message[:1].lower() + message[1:], fix=f"See `{where} --help`."),
+            as_json=as_json,
+        )
+    except (KeyboardInterrupt, typer.Abort):
+        show_error(command, Interrupted("interrupted"), as_json=as_json)
+        return ExitCode.INTERRUPTED
+    except Interrupted as error:
+        show_error(command, error, as_json=as_json)
+        return ExitCode.INTERRUPTED
+    except GossipError as error:
+        return show_error(command, error, as_json=as_json)
+    if isinstance(result, Result):
+        return show_result(command, result, as_json=as_json)
+    return ExitCode(result or 0)  # --help has written for itself
+
+
+def _command_of(given: Sequence[str]) -> str:
+    """Return the verb's name as typed: `new federation`."""
+    words = [word for word in given if not word.startswith("-")][:2]
+    if not words:
+        return "version" if "--version" in given else ""
+    return " ".join(words) if words[0] == "new" else words[0]
+
+
+def _check_packages() -> None:
+    """Refuse to run on a mixture: `node` and `topology` are names of other packages on PyPI too."""
+    ours = Path(gossipfl.__file__).parent.parent
+    fix = "Install gossipfl into an environment of its own, for example with `make venv`."
+    if Path(str(node.__file__)).parent.parent != ours:
+        raise ConfigError(f"another package named `node` is used, from {node.__file__}", fix=fix)
+    for name in ("node", "topology"):
+        if found := next(ours.glob(f"{name}-*.dist-info"), None):
+            raise ConfigError(
+                f"another package named `{name}` is installed over this one: {found}", fix=fix
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

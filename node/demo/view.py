@@ -1,0 +1,155 @@
+"""What a person sees of the demo: bars and numbers while it runs, one table at its end."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from gossipfl.types import Seconds
+from node.output import is_plain
+
+__all__ = ["HospitalLine", "Screen", "final_table"]
+
+_LINES_EVERY: Seconds = 2.0  # between two progress lines in a file or a pipe
+
+
+@dataclass(frozen=True, slots=True)
+class HospitalLine:
+    """One hospital at one moment; None where nothing is known yet.
+
+    Attributes:
+        accuracy: on its own held-out patients, in [0, 1].
+        accepted: updates of its neighbors that it accepted.
+        refused: messages of its neighbors that it refused.
+    """
+
+    name: str
+    round: int
+    accuracy: float | None
+    accepted: int | None = None
+    refused: int | None = None
+    lies: bool = False
+
+
+class Screen:
+    """Progress on stderr: a bar that redraws itself, or plain lines where nobody can redraw.
+
+    Args:
+        seconds: elapsed since the demo was started, for plain lines.
+    """
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._plain = is_plain(sys.stderr)
+        self._began = time.monotonic()
+        self._said = -_LINES_EVERY
+        self._live: Live | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+        self._title = ""
+
+    @contextmanager
+    def act(self, title: str, rounds: int) -> Iterator[None]:
+        """Show one act while it runs."""
+        self._title = title
+        self._say(title)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            console=self._console,
+        )
+        self._task = self._progress.add_task("rounds", total=rounds)
+        if self._plain:
+            yield
+            return
+        with Live(self._progress, console=self._console, refresh_per_second=8) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def update(self, lines: Sequence[HospitalLine]) -> None:
+        """Show where the hospitals are now."""
+        done = min((line.round for line in lines), default=0)
+        if self._live is not None:
+            assert self._task is not None
+            self._progress.update(self._task, completed=done)
+            self._live.update(Group(self._progress, _table(lines)))
+            return
+        now = time.monotonic()
+        if now - self._said >= _LINES_EVERY:
+            self._said = now
+            numbers = ", ".join(f"{line.name} {_percent(line.accuracy)}" for line in lines)
+            self._say(f"  round {done}: {numbers}")
+
+    def _say(self, text: str) -> None:
+        if self._plain:
+            elapsed = time.monotonic() - self._began
+            sys.stderr.write(f"[{elapsed:5.1f} s] {text}\n")
+            sys.stderr.flush()
+        else:
+            self._console.print(text, highlight=False)
+
+
+def _table(lines: Sequence[HospitalLine]) -> Table:
+    table = Table("hospital", box=None, header_style="dim")
+    for title in ("round", "right, own patients", "updates in", "refused"):
+        table.add_column(title, justify="right")
+    for line in lines:
+        table.add_row(
+            f"{line.name} (lies)" if line.lies else line.name,
+            str(line.round),
+            _percent(line.accuracy),
+            "-" if line.accepted is None else str(line.accepted),
+            "-" if line.refused is None else str(line.refused),
+        )
+    return table
+
+
+def final_table(
+    rows: Mapping[str, Mapping[str, float | None]], sizes: Mapping[str, int], liar: str
+) -> Table:
+    """Return the demo's table: of 100 held-out patients, how many each model judges rightly.
+
+    Args:
+        rows: by hospital and by "mean" and "worst", accuracy in [0, 1] by column: `alone`,
+            `together`, `liar`, `pooled`, `own_alone`, `own_together`; None is left out.
+        sizes: patients by hospital.
+        liar: the hospital that lies in the third act.
+    """
+    table = Table(title="Of 100 patients no model has seen, judged rightly", title_justify="left")
+    table.add_column("hospital")
+    for title in (
+        "patients",
+        "alone",
+        "together",
+        f"{liar}\nlies",
+        "all data\npooled",
+        "own patients:\nalone",
+        "\ntogether",
+    ):
+        table.add_column(title, justify="right")
+    columns = ("alone", "together", "liar", "pooled", "own_alone", "own_together")
+    for name, row in rows.items():
+        if name == "mean":
+            table.add_section()
+        size = str(sizes[name]) if name in sizes else ""
+        table.add_row(name, size, *(_percent(row.get(column)) for column in columns))
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

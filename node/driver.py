@@ -1,0 +1,330 @@
+"""Drives one engine: a single task owns it, so there are no locks.
+
+Inputs come through one bounded queue; effects are carried out in order. What takes long runs
+elsewhere and its end is an input again: training and mixing in the worker, encoding and writing
+in one thread, whose order keeps a snapshot from reading what the next update writes.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+from gossipfl.effects import (
+    Drop,
+    Effect,
+    Encode,
+    Equivocated,
+    Failed,
+    Finished,
+    Left,
+    MembersDiffer,
+    Mix,
+    PeerDown,
+    PeerSilent,
+    PeerUp,
+    Persist,
+    RefusedBy,
+    Rejected,
+    RoundClosed,
+    Send,
+    SendData,
+    Snapshot,
+    Train,
+)
+from gossipfl.engine import Engine
+from gossipfl.errors import FederationFailed, Refusal, StoreError, WorkerDied
+from gossipfl.report import Participation, RoundRecord
+from gossipfl.streams import stream
+from gossipfl.types import Digest, LinkId, PeerId, Seconds
+from gossipfl.update import close, digest_of, snapshot
+from gossipfl.wire.chunks import data_message
+from node.links import Links
+from node.logs import RateLimit
+from node.store import Origin, Store
+from node.worker import Worker
+
+__all__ = ["Driver", "Observations"]
+
+logger = logging.getLogger(__name__)
+
+Step: TypeAlias = Callable[[Seconds], list[Effect]]
+
+_INPUTS_MAX = 32  # messages of at most one chunk: 32 MiB, however many neighbors push
+_DEATHS_MAX = 3  # of the worker in one job; then the job is what kills it
+_RECORDS_KEPT = 1000  # rounds shown by `status`; the report file has them all
+
+
+@dataclass
+class Observations:
+    """What the driver saw, for `status` and the report."""
+
+    participation: Participation
+    records: deque[RoundRecord] = field(default_factory=lambda: deque(maxlen=_RECORDS_KEPT))
+    loss: float | None = None
+    measures: dict[str, float | None] = field(default_factory=dict)
+    strangers: Counter[str] = field(default_factory=Counter)  # refused before a member was known
+    members_differ: dict[PeerId, tuple[str, ...]] = field(default_factory=dict)
+    degraded: str = ""  # why updates are not said at present
+    finished: bool = False
+    model_digest: Digest = b""  # of the model the last closed round ended with
+
+
+class Driver:
+    """Feeds one engine and carries out what it asks for.
+
+    Args:
+        engine: owned by `run` from its start on.
+        worker: trains and mixes.
+        store: keeps the state, with what the state belongs to.
+        evaluate_every: rounds between two evaluations, 0 for never.
+        record: called with every closed round.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        worker: Worker,
+        store: tuple[Store, Origin],
+        *,
+        evaluate_every: int,
+        record: Callable[[RoundRecord], None],
+    ) -> None:
+        self.engine = engine
+        setup = engine.setup
+        self.seen = Observations(Participation(setup.me, setup.neighbors))
+        self.seen.model_digest = digest_of(engine.model)
+        self._worker = worker
+        self._store, self._origin = store
+        self._evaluate_every = evaluate_every
+        self._record = record
+        self._inputs: asyncio.Queue[Step] = asyncio.Queue(_INPUTS_MAX)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._limit = RateLimit()
+        self._links: Links | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._left = False
+
+    async def run(self, links: Links, tasks: asyncio.TaskGroup) -> None:
+        """Run until the engine has left; a bug in it or in a job surfaces from `tasks`.
+
+        Raises:
+            FederationFailed: a deadline was missed in lock-step.
+        """
+        self._links, self._tasks = links, tasks
+        clock = asyncio.get_running_loop().time
+        try:
+            self._carry_out(self.engine.start(clock()), clock())
+            while not self._left:
+                step = await self._next_step()
+                now = clock()
+                self._carry_out(step(now), now)
+        finally:
+            self._left = True
+            while not self._inputs.empty():
+                self._inputs.get_nowait()  # whoever waits to put something in may go on
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _next_step(self) -> Step:
+        if not self._inputs.empty():
+            return self._inputs.get_nowait()
+        try:
+            async with asyncio.timeout_at(self.engine.next_wakeup()):
+                return await self._inputs.get()
+        except TimeoutError:
+            return self.engine.tick
+
+    def leave(self) -> None:
+        """Ask the engine to say goodbye; `run` returns once the state is durable."""
+        assert self._tasks is not None
+        self._tasks.create_task(self._inputs.put(self.engine.leave), name="leave")
+
+    # --- from the links ------------------------------------------------------------------------
+
+    async def opened(self, link: LinkId, peer: PeerId, dialed: bool) -> None:
+        """Take a link whose certificates hold."""
+        await self._inputs.put(lambda now: self.engine.connected(link, peer, now, dialed=dialed))
+
+    async def received(self, link: LinkId, message: bytes) -> None:
+        """Take a message; a full queue makes the sender wait."""
+        await self._inputs.put(partial(self.engine.receive, link, message))
+
+    async def closed(self, link: LinkId) -> None:
+        """Take note that a link is gone."""
+        if not self._left:
+            await self._inputs.put(partial(self.engine.disconnected, link))
+
+    def refused(self, origin: str, refusal: Refusal, detail: str) -> None:
+        """Count what was refused before the engine saw it."""
+        known = self.engine.membership.find(PeerId(origin))
+        if known is not None:
+            known.refused[refusal] += 1
+        else:
+            self.seen.strangers[refusal] += 1
+        self._warn_refused(origin, refusal, detail, asyncio.get_running_loop().time())
+
+    # --- effects -------------------------------------------------------------------------------
+
+    def _carry_out(self, effects: list[Effect], now: Seconds) -> None:
+        assert self._links is not None
+        for effect in effects:
+            match effect:
+                case Send(link, frame):
+                    self._links.send(link, frame)
+                case SendData(link, payload, index):
+                    self._links.send_data(link, partial(data_message, payload, index))
+                case Drop(link, reason):
+                    self._links.drop(link, reason)
+                case Train() | Mix() | Encode() | Snapshot() | Persist():
+                    self._start(effect)
+                case RoundClosed():
+                    self._close_round(effect)
+                case Left():
+                    self._left = True
+                case Finished(rounds):
+                    self.seen.finished = True
+                    logger.info("last round closed, serving", extra={"rounds": rounds})
+                case Failed(reason):
+                    raise FederationFailed(reason, fix='Use pace = "elastic", or a larger max_s.')
+                case _:
+                    self._tell(effect, now)
+
+    def _tell(self, effect: Effect, now: Seconds) -> None:
+        match effect:
+            case PeerUp(peer, incarnation):
+                logger.info("neighbor up", extra={"peer": peer, "start": incarnation})
+            case PeerDown(peer, left):
+                logger.info("neighbor left" if left else "neighbor down", extra={"peer": peer})
+            case PeerSilent(peer, rounds):
+                logger.warning(
+                    "neighbor is silent, no longer waited for",
+                    extra={"peer": peer, "missed": rounds},
+                )
+            case Rejected(peer, refusal, detail):
+                self._warn_refused(peer, refusal, detail, now)
+            case RefusedBy(peer, code, detail):
+                if self._limit.admit((peer, "by", code), now) is not None:
+                    logger.warning("%s refuses this node: %s: %s", peer, code, detail)
+            case MembersDiffer(peer, diff):
+                self.seen.members_differ[peer] = diff
+                logger.warning(
+                    "the member lists of this node and %s differ, so no update counts until "
+                    "federation.toml is the same on both:\n  %s",
+                    peer,
+                    "\n  ".join(diff),
+                )
+            case Equivocated(peer, round_, first, second):
+                logger.error(
+                    "%s signed two models for one round; both frames prove it",
+                    peer,
+                    extra={"round": round_, "first": first.hex(), "second": second.hex()},
+                )
+            case _:
+                pass  # UpdateAccepted: counted by the engine
+
+    def _warn_refused(self, origin: str, refusal: Refusal, detail: str, now: Seconds) -> None:
+        held = self._limit.admit((origin, refusal), now)
+        if held is not None:
+            more = f" ({held} more like it)" if held else ""
+            logger.warning("refused from %s: %s: %s%s", origin, refusal, detail, more)
+
+    def _close_round(self, closed: RoundClosed) -> None:
+        self.seen.participation.add(closed)
+        done = closed.round + 1
+        last = done == self.engine.setup.federation.constitution.rounds
+        every = self._evaluate_every
+        if every and (last or done % every == 0):
+            assert self._tasks is not None
+            self._tasks.create_task(self._evaluate(closed), name="evaluate")
+            return
+        self._note(closed, {})
+
+    async def _evaluate(self, closed: RoundClosed) -> None:
+        measures: dict[str, float | None] = {}
+        try:
+            # Asked before the next training, so the model is still the one that was mixed
+            measures = await self._worker.evaluate(self.engine.model)
+        except WorkerDied:
+            logger.warning("the worker died while it evaluated", extra={"round": closed.round})
+        self.seen.measures = measures
+        self._note(closed, measures)
+
+    def _note(self, closed: RoundClosed, measures: dict[str, float | None]) -> None:
+        record = RoundRecord(
+            closed.round,
+            closed.senders,
+            closed.missing,
+            closed.seconds,
+            self.seen.loss,
+            measures,
+        )
+        self.seen.records.append(record)
+        self._record(record)
+
+    # --- jobs ----------------------------------------------------------------------------------
+
+    def _start(self, effect: Train | Mix | Encode | Snapshot | Persist) -> None:
+        assert self._tasks is not None
+        name = type(effect).__name__.lower()
+        match effect:
+            case Train(round_, model, out):
+                job = self._train(partial(self._worker.train, round_, model, out))
+            case Mix(_, own, received, weights, out):
+                job = self._mix(partial(self._worker.mix, own, received, weights, out))
+            case Encode():
+                job = self._encode(effect)
+            case Snapshot(public):
+                job = self._snapshot(partial(snapshot, public))
+            case Persist():
+                job = self._persist(effect)
+        self._tasks.create_task(job, name=name)
+
+    async def _train(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        result = await self._insist(work)
+        self.seen.loss = result["loss"]
+        await self._inputs.put(partial(self.engine.trained, result["norm"]))
+
+    async def _mix(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        result = await self._insist(work)
+        self.seen.model_digest = result["digest"]
+        await self._inputs.put(partial(self.engine.mixed, result["norm"]))
+
+    async def _insist(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """Do a job of the worker; its death costs the time of a new start, not the node."""
+        assert self._tasks is not None
+        for _ in range(_DEATHS_MAX - 1):
+            try:
+                return await work()
+            except WorkerDied as error:
+                logger.warning("%s; it is started again", error)
+                await self._worker.restart(self._tasks)
+        return await work()
+
+    async def _encode(self, effect: Encode) -> None:
+        setup = self.engine.setup
+        seed = setup.federation.constitution.seed
+        rng = stream(seed, setup.me, "attack", effect.round)
+        update = await self._in_thread(partial(close, effect, rng))
+        await self._inputs.put(partial(self.engine.encoded, update))
+
+    async def _snapshot(self, work: Callable[[], Any]) -> None:
+        update = await self._in_thread(work)
+        await self._inputs.put(partial(self.engine.snapshotted, update))
+
+    async def _persist(self, effect: Persist) -> None:
+        try:
+            await self._in_thread(partial(self._store.save, effect.state, self._origin))
+        except StoreError as error:
+            self.seen.degraded = error.message
+            logger.error("nothing is offered until the state can be kept: %s", error)
+            await self._inputs.put(self.engine.not_persisted)
+        else:
+            self.seen.degraded = ""
+            await self._inputs.put(self.engine.persisted)
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - as its work says
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,0 +1,63 @@
+"""Where log lines go: stderr, one line each, and no neighbor can write more than its share."""
+
+import logging
+import sys
+from collections.abc import Hashable
+
+from gossipfl.types import Seconds
+
+__all__ = ["RateLimit", "set_up"]
+
+PAUSE = 10.0  # seconds between two lines about one fault of one neighbor
+
+
+class RateLimit:
+    """Lets one line of a kind through every PAUSE seconds and counts the rest.
+
+    The keys are refusals of known members and of addresses; the oldest are forgotten, so that
+    strangers from many addresses cannot fill the memory.
+    """
+
+    KEYS_MAX = 1024  # some 100 kB of keys
+
+    def __init__(self) -> None:
+        self._last: dict[Hashable, Seconds] = {}
+        self._held: dict[Hashable, int] = {}
+
+    def admit(self, key: Hashable, now: Seconds) -> int | None:
+        """Return how many lines were held back since the last one, None to hold this one too."""
+        last = self._last.get(key)
+        if last is not None and now - last < PAUSE:
+            self._held[key] = self._held.get(key, 0) + 1
+            return None
+        if len(self._last) >= self.KEYS_MAX:
+            oldest = next(iter(self._last))
+            del self._last[oldest]
+            self._held.pop(oldest, None)
+        self._last[key] = now
+        return self._held.pop(key, 0)
+
+
+class _Lines(logging.Formatter):
+    """`12:03:04 round closed round=7 senders=3`: the message, then the values."""
+
+    _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        values = " ".join(
+            f"{key}={value}" for key, value in vars(record).items() if key not in self._STANDARD
+        )
+        line = f"{self.formatTime(record, '%H:%M:%S')} {record.getMessage()} {values}".rstrip()
+        if record.levelno >= logging.WARNING:
+            line = f"{line[:9]}{record.levelname}: {line[9:]}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def set_up(*, quiet: bool) -> None:
+    """Send this program's log to stderr; `quiet` leaves warnings and errors."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("aiohttp").setLevel(logging.ERROR)

@@ -1,0 +1,69 @@
+"""`gossipfl run`: one node on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from node.output import Result
+from node.verbs import AsJson
+
+if TYPE_CHECKING:
+    from node.daemon import Outcome
+
+__all__ = ["run"]
+
+
+def run(
+    config: Annotated[Path, typer.Argument(metavar="NODE.TOML", help="This machine's file.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set deadline.max_s=30"),
+    ] = None,
+    exit_when_done: Annotated[
+        bool,
+        typer.Option(help="End after the last round, once every live neighbor is done too."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option(help="Log warnings and errors only.")] = False,
+    as_json: AsJson = False,
+) -> Result:
+    """Run this machine's node: train here, exchange signed updates with the neighbors, mix.
+
+    After the last round the node keeps serving its model until SIGTERM or Ctrl-C. It can be
+    stopped and started at any time; it goes on where it was.
+
+    Example: gossipfl run cleveland.toml
+    """
+    import asyncio
+
+    from node import logs
+    from node.config import load_node
+    from node.daemon import serve
+
+    logs.set_up(quiet=quiet)
+    node = load_node(config, changes or [])
+    outcome = asyncio.run(serve(node, exit_when_done=exit_when_done))
+    return _result(outcome, node.settings.require_members)
+
+
+def _result(outcome: "Outcome", required: int) -> Result:
+    from gossipfl.errors import FederationFailed
+
+    lines = [f"{outcome.rounds} rounds closed by this node since it was started. Took part in:"]
+    lines += [f"  {name}: {count} rounds" for name, count in outcome.participation.items()]
+    lines.append(f"The model is in {outcome.model}")
+    failure = None
+    if outcome.members < required:
+        failure = FederationFailed(
+            f"{outcome.members} members took part in at least half of the rounds, "
+            f"{required} are required",
+            fix="Look at the links of the missing members, or lower require_members.",
+        )
+    data = {
+        "rounds": outcome.rounds,
+        "participation": outcome.participation,
+        "members": outcome.members,
+        "model": outcome.model,
+        "status": outcome.status,
+    }
+    return Result(data, "\n".join(lines), failure)

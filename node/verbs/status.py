@@ -1,0 +1,97 @@
+"""`gossipfl status`: what a running node on this machine does and sees."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from node.output import Result
+from node.verbs import AsJson
+
+__all__ = ["status"]
+
+
+def status(
+    config: Annotated[
+        Path, typer.Argument(metavar="NODE.TOML", help="The file the node was started with.")
+    ],
+    as_json: AsJson = False,
+) -> Result:
+    """Ask a running node how it is: round, neighbors, what was refused and why, measures.
+
+    Example: gossipfl status cleveland.toml
+    """
+    import asyncio
+
+    from node.config import load_node
+    from node.status import ask
+
+    store = load_node(config).settings.store
+    answer = asyncio.run(ask(store))
+    return Result(answer, _page(answer))
+
+
+def _page(answer: dict[str, Any]) -> object:
+    from rich.console import Group
+    from rich.table import Table
+
+    phase = answer["phase"]
+    waits = ", ".join(answer["waits_for"])
+    head = [
+        f"{answer['member']} in {answer['federation']}: round {answer['round']} of "
+        f"{answer['rounds']}, {phase}" + (f", waits for {waits}" if waits else ""),
+        "measures on held-out data: " + (_measures(answer["measures"]) or "none yet"),
+        f"loss {_number(answer['loss'])}, {_bytes(answer['bytes_in'])} in, "
+        f"{_bytes(answer['bytes_out'])} out, start {answer['incarnation']}",
+    ]
+    if answer["degraded"]:
+        head.append(f"nothing is offered: {answer['degraded']}")
+    table = Table("neighbor", "link", "heard", "round", "accepted", "refused", box=None)
+    for row in answer["neighbors"]:
+        heard = row["last_heard_s"]
+        table.add_row(
+            row["name"],
+            _link(row),
+            "never" if heard is None else f"{heard:.1f} s ago",
+            str(row["round"]) + (f" (-{row['staleness']})" if row["staleness"] else ""),
+            f"{row['deltas_accepted']} + {row['snapshots_accepted']}",
+            ", ".join(f"{code} {count}" for code, count in row["refused"].items()) or "-",
+        )
+    notes = [f"{row['name']}: {text}" for row in answer["neighbors"] for text in _notes(row)]
+    if answer["strangers_refused"]:
+        refused = answer["strangers_refused"].items()
+        notes.append("strangers refused: " + ", ".join(f"{code} {n}" for code, n in refused))
+    legend = "accepted: deltas + snapshots"
+    return Group(*head, "", table, "", legend, *notes)
+
+
+def _link(row: dict[str, Any]) -> str:
+    if row["left"]:
+        return "left"
+    if not row["up"]:
+        return "down"
+    if row["members_differ"]:
+        return "up, lists differ"
+    return "up" if row["live"] else "up, silent"
+
+
+def _notes(row: dict[str, Any]) -> list[str]:
+    notes = list(row["members_diff"])
+    if row["trouble"]:
+        notes.append(row["trouble"])
+    notes += [f"refuses this node: {code}: {why}" for code, why in row["refuses_us"].items()]
+    if row["equivocations"]:
+        notes.append(f"signed two models for one round, {row['equivocations']} times")
+    return notes
+
+
+def _measures(measures: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in measures.items())
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.2f} MB"

@@ -1,0 +1,112 @@
+"""The worker process: the only one of a node's two that holds torch.
+
+It answers requests in order until its pipe closes. A thread watches the pipe, so the process ends
+at once with the daemon, even in the middle of a long training.
+"""
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from gossipfl.errors import GossipError, TaskError
+from gossipfl.mixing.rule import load_rule
+from gossipfl.streams import seed_of
+from gossipfl.update import digest_of
+from node.arena import Arena
+from node.pipe import LENGTH_BYTES, pack, unpack
+
+__all__ = ["main"]
+
+
+class Workplace:
+    """What the worker keeps between requests."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._arena: Arena | None = None
+
+    def begin(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Load the task and its data; write the initial model into slot 0."""
+        from gossipfl.learning.session import Session  # torch is imported here, once
+
+        self._place = request["place"]
+        self._rule = load_rule(request["mixing"])
+        self._session = Session.open(request["task"], self._place)
+        layout = self._session.layout
+        arena = Arena(self._file, layout.size)
+        if not request["again"]:
+            arena.allocate()
+            self._session.initial(arena.vector(0))
+        self._arena = arena
+        norm = float(np.linalg.norm(arena.vector(0)))
+        return {"size": layout.size, "layout": layout.digest, "norm": norm}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request asks for."""
+        if request["do"] == "begin":
+            return self.begin(request)
+        assert self._arena is not None
+        vector = self._arena.vector
+        match request:
+            case {"do": "train", "round": round_, "model": model, "out": out}:
+                seed = seed_of(self._place["seed"], self._place["member"], "train", round_)
+                loss = self._session.train(vector(model), vector(out), seed)
+                norm = float(np.linalg.norm(vector(out)))
+                if not np.isfinite(norm) or not np.isfinite(loss):
+                    raise TaskError(
+                        f"training diverged in round {round_}: the loss is {loss}",
+                        fix="Lower the task's learning_rate, or look for bad values in the data.",
+                    )
+                return {"loss": loss, "norm": norm}
+            case {"do": "mix", "own": own, "received": rows, "weights": weights, "out": out}:
+                received = [vector(row) for row in rows]
+                self._rule(vector(own), received, weights, out=vector(out))
+                mixed = vector(out)
+                return {"norm": float(np.linalg.norm(mixed)), "digest": digest_of(mixed)}
+            case {"do": "evaluate", "model": model}:
+                return {"measures": self._session.evaluate(vector(model))}
+            case {"do": "export", "model": model, "path": path}:
+                self._session.export(vector(model), Path(path))
+                return {}
+        raise AssertionError(f"unknown request {request['do']!r}")
+
+
+def _watch(pipe: BinaryIO, requests: "queue.SimpleQueue[dict[str, Any]]") -> None:
+    """Hand requests on; when the pipe closes, end the process whatever it is doing."""
+    while True:
+        head = pipe.read(LENGTH_BYTES)
+        body = pipe.read(int.from_bytes(head, "little")) if len(head) == LENGTH_BYTES else b""
+        if not body:
+            os._exit(0)
+        requests.put(unpack(body))
+
+
+def main() -> None:
+    """Serve the daemon at the other end of standard input and output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which closes the pipe
+    file = int(sys.argv[1])
+    requests_in = os.fdopen(os.dup(0), "rb")
+    answers_out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what a task prints goes to the log, not between the answers
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_watch, args=(requests_in, requests), daemon=True).start()
+    place = Workplace(file)
+    while True:
+        request = requests.get()
+        try:
+            answer = place.answer(request)
+        except GossipError as error:
+            answer = {"error": error.code, "message": error.message, "fix": error.fix}
+        with contextlib.suppress(BrokenPipeError):  # the daemon is gone; the watcher ends us
+            answers_out.write(pack(answer))
+
+
+if __name__ == "__main__":
+    main()
