@@ -211,6 +211,7 @@ async def through_links(listens: bool, port: int, messages: int, repeats: int) -
     )
     async with asyncio.TaskGroup() as tasks:
         run = tasks.create_task(ends.links.run())
+        await ends.link  # dialing is not part of the figures
         figures = await both_ways(listens, ends.send, ends.receive, messages, repeats)
         if listens:
             await ends.send(b"bye")

@@ -28,7 +28,7 @@ class Update:
 
 def digest_of(vector: Vector) -> Digest:
     """Return BLAKE3 of a vector's little-endian float32 bytes."""
-    return blake3(memoryview(vector).cast("B")).digest()
+    return blake3(vector.data.cast("B")).digest()
 
 
 def close(effect: Encode, rng: np.random.Generator) -> Update:

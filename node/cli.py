@@ -17,6 +17,7 @@ from gossipfl import __version__
 from gossipfl.errors import ConfigError, GossipError
 from node.output import ExitCode, Result, show_error, show_result
 from node.verbs import AsJson
+from node.verbs.demo import demo
 from node.verbs.keygen import keygen
 from node.verbs.new import new_federation
 from node.verbs.run import run
@@ -58,6 +59,7 @@ app = typer.Typer(
 new = typer.Typer(help="Write a commented file to start from.")
 
 # One line per verb; most needed first, as `gossipfl --help` lists them.
+app.command("demo")(demo)
 app.add_typer(new, name="new")
 new.command("federation")(new_federation)
 app.command("keygen")(keygen)

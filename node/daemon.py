@@ -8,6 +8,7 @@ import asyncio
 import json
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -202,10 +203,10 @@ def _links(config: NodeConfig, driver: Driver) -> Links:
 
 @contextmanager
 def _records(path: Path) -> Iterator[Callable[[RoundRecord], None]]:
-    """Append every round to a file, a JSON object a line."""
+    """Append every round to a file, a JSON object a line; `at` is when, in Unix seconds."""
 
     def write(to: TextIO, record: RoundRecord) -> None:
-        to.write(json.dumps(record.as_json()) + "\n")
+        to.write(json.dumps({"at": time.time(), **record.as_json()}) + "\n")
         to.flush()
 
     with path.open("a") as file:

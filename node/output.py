@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Final, TextIO
 
 from gossipfl.errors import (
@@ -26,7 +26,16 @@ from gossipfl.errors import (
     TaskError,
 )
 
-__all__ = ["SCHEMA", "ExitCode", "Result", "exit_code_of", "is_plain", "show_error", "show_result"]
+__all__ = [
+    "SCHEMA",
+    "ExitCode",
+    "Result",
+    "exit_code_of",
+    "is_plain",
+    "show_error",
+    "show_result",
+    "write_report",
+]
 
 SCHEMA: Final = 1  # raised when a name in the JSON output changes its meaning or goes away
 
@@ -116,6 +125,11 @@ def show_error(command: str, error: GossipError, *, as_json: bool) -> ExitCode:
         _write_object(command, ok=False, found={"error": _error(error)})
     _write_failure(error)
     return exit_code_of(error)
+
+
+def write_report(path: Path, data: Mapping[str, Any]) -> None:
+    """Write what `--json` would show to a file, for people and programs that come later."""
+    path.write_text(json.dumps(_plain(data), indent=1, allow_nan=False) + "\n")
 
 
 def is_plain(stream: TextIO, environment: Mapping[str, str] | None = None) -> bool:

@@ -7,7 +7,7 @@ from safetensors.numpy import save
 
 from gossipfl.learning.local import evaluate, local_pass
 from gossipfl.learning.task import Place, Split, Task, initial, load_task
-from gossipfl.params import Layout, read, write
+from gossipfl.params import Layout
 from gossipfl.types import Vector
 
 __all__ = ["Session"]
@@ -46,18 +46,18 @@ class Session:
 
     def initial(self, out: Vector) -> None:
         """Write the model all members start from."""
-        read(self.model, out)
+        self.layout.read(self.model, out)
 
     def train(self, model: Vector, out: Vector, seed: int) -> float:
         """Run one local pass from `model` into `out`; return the mean training loss."""
-        write(self.model, model)
+        self.layout.write(self.model, model)
         loss = local_pass(self.task, self.model, self.split.train, seed=seed)
-        read(self.model, out)
+        self.layout.read(self.model, out)
         return loss
 
     def evaluate(self, model: Vector) -> dict[str, float | None]:
         """Return the task's measures of a model on this member's held-out data."""
-        write(self.model, model)
+        self.layout.write(self.model, model)
         return dict(evaluate(self.task, self.model, self.split.held_out))
 
     def export(self, model: Vector, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Real nodes on loopback: their keys and files, their processes, what they look like meanwhile."""
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 from gossipfl.errors import ConfigError, FederationFailed
 from gossipfl.wire.identity import Identity
@@ -52,6 +55,7 @@ class NodeView:
     """One node while it runs and after."""
 
     member: Member
+    certificate: str  # BLAKE3 of its certificate, hex
     config: Path
     store: Path
     process: asyncio.subprocess.Process | None = None
@@ -78,11 +82,18 @@ class Network:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         addresses = free_addresses(len(plan.members))
-        tables = [self._write_member(*pair) for pair in zip(plan.members, addresses, strict=True)]
-        self._write_federation(tables)
+        certificates = [self._write_key(member) for member in plan.members]
+        for member, address in zip(plan.members, addresses, strict=True):
+            self._write_node(member, address)
+        self._write_federation(addresses, certificates)
         self.nodes = [
-            NodeView(member, directory / f"{member.name}.toml", directory / f"{member.name}.state")
-            for member in plan.members
+            NodeView(
+                member,
+                blake3(certificate).hexdigest(),
+                directory / f"{member.name}.toml",
+                directory / f"{member.name}.state",
+            )
+            for member, certificate in zip(plan.members, certificates, strict=True)
         ]
 
     async def run(self, watch: Callable[["Network"], None]) -> None:
@@ -119,7 +130,7 @@ class Network:
             )
         node.process = process
         out, _ = await process.communicate()
-        answer = json.loads(out) if out else {"ok": False}
+        answer: dict[str, Any] = json.loads(out) if out else {"ok": False}
         if not answer["ok"]:
             words = log.read_text(errors="replace")[-_LAST_WORDS:]
             raise FederationFailed(
@@ -146,12 +157,12 @@ class Network:
             await asyncio.sleep(_POLL_S)
         watch(self)
 
-    def _write_member(self, member: Member, address: str) -> str:
-        import base64
-
+    def _write_key(self, member: Member) -> bytes:
         identity = Identity.generate()
         write_key(self.directory / f"{member.name}.key", identity)
-        certificate = base64.b64encode(make_certificate(identity)).decode()
+        return make_certificate(identity)
+
+    def _write_node(self, member: Member, address: str) -> None:
         lines = {
             "member": member.name,
             "key": f"{member.name}.key",
@@ -162,12 +173,9 @@ class Network:
             **({"attack": member.attack} if member.attack is not None else {}),
             **self.plan.node,
         }
-        text = "".join(f"{key} = {_toml(value)}\n" for key, value in lines.items())
-        (self.directory / f"{member.name}.toml").write_text(text)
-        table = {"name": member.name, "address": address, "certificate": certificate}
-        return "[[members]]\n" + "".join(f"{key} = {_toml(v)}\n" for key, v in table.items())
+        (self.directory / f"{member.name}.toml").write_text(_lines(lines))
 
-    def _write_federation(self, members: list[str]) -> None:
+    def _write_federation(self, addresses: list[str], certificates: list[bytes]) -> None:
         plan = self.plan
         head = {
             "name": plan.name,
@@ -178,8 +186,18 @@ class Network:
             "seed": plan.seed,
             "test": any(member.attack is not None for member in plan.members),
         }
-        text = "".join(f"{key} = {_toml(value)}\n" for key, value in head.items())
-        (self.directory / "federation.toml").write_text("\n".join([text, *members]))
+        tables: list[dict[str, object]] = [
+            {
+                "name": member.name,
+                "address": address,
+                "certificate": base64.b64encode(certificate).decode(),
+            }
+            for member, address, certificate in zip(
+                plan.members, addresses, certificates, strict=True
+            )
+        ]
+        text = _lines(head) + "".join("\n[[members]]\n" + _lines(table) for table in tables)
+        (self.directory / "federation.toml").write_text(text)
 
 
 def free_addresses(count: int) -> list[str]:
@@ -189,6 +207,10 @@ def free_addresses(count: int) -> list[str]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+
+
+def _lines(table: Mapping[str, object]) -> str:
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
 
 
 def _toml(value: object) -> str:

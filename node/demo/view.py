@@ -5,16 +5,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from gossipfl.types import Seconds
 from node.output import is_plain
 
-__all__ = ["HospitalLine", "Screen", "final_table"]
+__all__ = ["HospitalLine", "Screen", "final_page"]
 
 _LINES_EVERY: Seconds = 2.0  # between two progress lines in a file or a pipe
 
@@ -38,11 +41,7 @@ class HospitalLine:
 
 
 class Screen:
-    """Progress on stderr: a bar that redraws itself, or plain lines where nobody can redraw.
-
-    Args:
-        seconds: elapsed since the demo was started, for plain lines.
-    """
+    """Progress on stderr: a bar that redraws itself, or plain lines where nobody can redraw."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -50,32 +49,30 @@ class Screen:
         self._began = time.monotonic()
         self._said = -_LINES_EVERY
         self._live: Live | None = None
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            console=self._console,
-        )
-        self._task: TaskID | None = None
-        self._title = ""
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def seed(self, seed: int, count: int) -> None:
+        """Say which split of the patients comes next, if there are several."""
+        if count > 1:
+            self._say(f"Split {seed}")
 
     @contextmanager
     def act(self, title: str, rounds: int) -> Iterator[None]:
         """Show one act while it runs."""
-        self._title = title
         self._say(title)
-        self._progress = Progress(
+        progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             console=self._console,
         )
-        self._task = self._progress.add_task("rounds", total=rounds)
         if self._plain:
             yield
             return
-        with Live(self._progress, console=self._console, refresh_per_second=8) as live:
-            self._live = live
+        self._task = progress.add_task("  rounds", total=rounds)
+        with Live(progress, console=self._console, refresh_per_second=8) as live:
+            self._live, self._progress = live, progress
             try:
                 yield
             finally:
@@ -84,8 +81,7 @@ class Screen:
     def update(self, lines: Sequence[HospitalLine]) -> None:
         """Show where the hospitals are now."""
         done = min((line.round for line in lines), default=0)
-        if self._live is not None:
-            assert self._task is not None
+        if self._live is not None and self._progress is not None:
             self._progress.update(self._task, completed=done)
             self._live.update(Group(self._progress, _table(lines)))
             return
@@ -119,27 +115,38 @@ def _table(lines: Sequence[HospitalLine]) -> Table:
     return table
 
 
-def final_table(
-    rows: Mapping[str, Mapping[str, float | None]], sizes: Mapping[str, int], liar: str
-) -> Table:
-    """Return the demo's table: of 100 held-out patients, how many each model judges rightly.
+def final_page(
+    rows: Mapping[str, Mapping[str, float | None]],
+    sizes: Mapping[str, int],
+    sentences: Sequence[str],
+    data: Mapping[str, Any],
+) -> object:
+    """Return the end of the demo: one table, a sentence for each hospital, where the files are.
 
     Args:
         rows: by hospital and by "mean" and "worst", accuracy in [0, 1] by column: `alone`,
-            `together`, `liar`, `pooled`, `own_alone`, `own_together`; None is left out.
+            `together`, `liar`, `pooled`, `own_alone`, `own_together`; None shows as a dash.
         sizes: patients by hospital.
-        liar: the hospital that lies in the third act.
+        sentences: one for each hospital.
+        data: the report.
     """
-    table = Table(title="Of 100 patients no model has seen, judged rightly", title_justify="left")
-    table.add_column("hospital")
+    liar = data["liar"]
+    table = Table(
+        title="Right out of 100 patients that no model has seen",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("\nlearned at")
     for title in (
-        "patients",
-        "alone",
-        "together",
-        f"{liar}\nlies",
-        "all data\npooled",
-        "own patients:\nalone",
+        "\npatients",
+        "\nalone",
         "\ntogether",
+        "one\nlies",
+        "all data\npooled",
+        "own:\nalone",
+        "own:\ntogether",
     ):
         table.add_column(title, justify="right")
     columns = ("alone", "together", "liar", "pooled", "own_alone", "own_together")
@@ -148,7 +155,17 @@ def final_table(
             table.add_section()
         size = str(sizes[name]) if name in sizes else ""
         table.add_row(name, size, *(_percent(row.get(column)) for column in columns))
-    return table
+    seeds = len(data["seeds"])
+    notes = [
+        "Held-out patients of all four hospitals; own: those of that hospital alone.",
+        f"Who lies is {liar} ({data['attack']}). Pooled is a yardstick: nobody may do it.",
+        "One split of the patients." if seeds == 1 else f"Mean of {seeds} splits of the patients.",
+        "",
+        *sentences,
+        "",
+        f"{data['seconds']:.0f} s. Models, report.json and logs: {data['out']}",
+    ]
+    return Group(table, *(Text(note) for note in notes))
 
 
 def _percent(value: float | None) -> str:

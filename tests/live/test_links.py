@@ -254,6 +254,21 @@ async def test_the_smaller_key_dials_first_and_one_link_is_made() -> None:
         assert [dialed for _, dialed in second.open.values()] == [False]
 
 
+async def test_a_neighbor_that_has_dialed_in_is_not_dialed() -> None:
+    ports = free_ports(2)
+    known = members(anna=ports[0], bert=ports[1])
+    anna = node(ANNA, known, B, port=ports[0], head_start=0.3)
+    bert = node(BERT, known, A, port=ports[1])
+    assert BERT.public < ANNA.public  # so it is Anna who waits
+    async with running(anna, bert):
+        await anna.linked()
+        await bert.linked()
+        await asyncio.sleep(0.6)  # time itself is the subject: Anna's head start is over
+        assert len(anna.opened_ever) == len(bert.opened_ever) == 1
+        links(anna).drop(anna.only(), "now either may dial")
+        await bert.until(lambda: len(bert.opened_ever) > 1)
+
+
 async def test_a_hundred_nodes_that_start_at_once_end_with_one_link_per_edge() -> None:
     number = 100
     identities = [Identity(bytes([index]) * 32) for index in range(number)]

@@ -1,0 +1,1 @@
+"""Ready tasks. Adding a module with a `Task` adds a task."""
