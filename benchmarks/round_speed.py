@@ -32,7 +32,7 @@ def measure(nodes: int, *, durable: bool, rounds: int) -> dict[str, Any]:
         rounds=rounds,
         seed=0,
         members=tuple(Member(f"n{place}") for place in range(nodes)),
-        node={"evaluate_every": 0, "durable": durable},
+        node={"evaluate_every": 0, "durable": durable, "start_quorum": 2},  # both neighbors
     )
     with tempfile.TemporaryDirectory(prefix="gossipfl-") as directory:
         network = Network(plan, Path(directory))

@@ -1,11 +1,10 @@
 """How long a round waits: learned from answers that came, inside configured bounds."""
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from gossipfl.types import Seconds
+from gossipfl.types import PeerId, Seconds
 
 __all__ = ["Bounds", "Deadline"]
 
@@ -43,26 +42,63 @@ class Deadline:
         self._bounds = bounds
         self._byzantine = byzantine
         self._typical: deque[Seconds] = deque(maxlen=_HISTORY)
+        self._opened: Seconds = 0.0
+        self._asked: Seconds = 0.0
+        self._own: Seconds = 0.0  # what one's own update took
+        self._arrivals: dict[PeerId, Seconds] = {}
 
-    def wait(self, arrivals: Sequence[Seconds], expected: int) -> Seconds:
-        """Return how many seconds after its opening a round is due.
+    def open(self, now: Seconds) -> None:
+        """Begin a round: answers are timed from here."""
+        self._opened = self._asked = now
+        self._own = 0.0
+        self._arrivals = {}
+
+    def ask(self, now: Seconds) -> None:
+        """Begin to wait: one's own update is said, so the others' may be expected."""
+        self._asked, self._own = now, now - self._opened
+
+    def ask_again(self, now: Seconds) -> None:
+        """Begin to wait anew: there was nobody who could answer."""
+        self._asked = now
+
+    def arrived(self, peer: PeerId, now: Seconds) -> None:
+        """Take note of an answer; only a neighbor's first one counts."""
+        self._arrivals.setdefault(peer, now - self._opened)
+
+    def due(self, expected: int) -> Seconds:
+        """Return when the round is due.
 
         Args:
-            arrivals: seconds after the opening at which this round's answers came so far.
             expected: how many live neighbors there are.
         """
+        bounds = self._bounds
         if self._typical:
-            return self._clamp(median(self._typical))
-        enough = expected - self._byzantine
-        if self._byzantine and enough > 0 and len(arrivals) >= enough:
-            return self._clamp(sorted(arrivals)[enough - 1])
-        return self._bounds.max_s
+            # Where a node itself has slowed down, so may the others: they run the same task
+            wait = self._clamp(max(median(self._typical), self._own))
+        else:
+            wait = self._first_wait(expected)
+        return max(self._opened + wait, self._asked + bounds.min_s)
 
-    def learn(self, arrivals: Sequence[Seconds]) -> None:
-        """Remember a round that every live neighbor answered."""
-        counted = len(arrivals) - self._byzantine
+    def due_first(self, expected: int, wait_max: Seconds) -> Seconds:
+        """Return when a round is due whose answers are of another kind than the usual ones."""
+        return self._opened + min(self._first_wait(expected), wait_max)
+
+    def due_last(self) -> Seconds:
+        """Return when the operator's patience ends."""
+        return self._asked + self._bounds.max_s
+
+    def learn(self) -> None:
+        """Remember this round, which every live neighbor answered."""
+        counted = len(self._arrivals) - self._byzantine
         if counted > 0:
-            self._typical.append(sorted(arrivals)[counted - 1])
+            self._typical.append(sorted(self._arrivals.values())[counted - 1])
+
+    def _first_wait(self, expected: int) -> Seconds:
+        """Return the wait that this round's own answers give, once all but `b` have come."""
+        enough = expected - self._byzantine
+        if self._byzantine and enough > 0 and len(self._arrivals) >= enough:
+            return self._clamp(sorted(self._arrivals.values())[enough - 1])
+        return self._bounds.max_s
 
     def _clamp(self, typical: Seconds) -> Seconds:
         bounds = self._bounds

@@ -4,7 +4,6 @@ The dialog decides whether a frame holds and answers it; when a round ends is th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from gossipfl.effects import (
@@ -21,14 +20,16 @@ from gossipfl.effects import (
     UpdateAccepted,
 )
 from gossipfl.errors import PeerFault, Refusal
-from gossipfl.federation import Federation, diff, roster_diff
+from gossipfl.federation import diff, roster_diff
 from gossipfl.inbox import AHEAD_MAX, BEHIND_MAX, EquivocationFault, Inbox
 from gossipfl.membership import Link, Membership, Peer, jump_target
 from gossipfl.outbox import Outbox
 from gossipfl.replica import Assembly
-from gossipfl.types import Digest, LinkId, PeerId, Round, Seconds
+from gossipfl.setup import Setup, Standing
+from gossipfl.types import LinkId, PeerId, Round, Seconds
 from gossipfl.wire.chunks import CREDIT_BYTES, DATA_TAG, parse_data
 from gossipfl.wire.frame import (
+    ROSTER_ROWS_MAX,
     Body,
     Done,
     Frame,
@@ -43,67 +44,36 @@ from gossipfl.wire.frame import (
     open_frame,
 )
 
-__all__ = ["Dialog", "Standing"]
+__all__ = ["Dialog"]
 
-_ROSTER_ROWS = 64  # rows a frame: 64 names, digests and addresses stay below the frame's limit
+_ROSTER_MAX = 4096  # rows of a member list from outside: 1.5 MB, far above any federation
 _SERVED_MAX = 16  # pieces one want may ask for: twice an honest receiver's window
-_TOLD = {  # refusals a person at the other end can act on
-    Refusal.WRONG_FEDERATION,
-    Refusal.WRONG_LAYOUT,
-    Refusal.WRONG_VERSION,
-    Refusal.WRONG_LENGTH,
-    Refusal.UNKNOWN_CODEC,
-    Refusal.MEMBERS_DIFFER,
-    Refusal.STALE_ROUND,
-    Refusal.FAR_ROUND,
-    Refusal.STALE_INCARNATION,
-    Refusal.NORM_CAP,
-    Refusal.NOT_FINITE,
-}
 _FATAL = {Refusal.WRONG_FEDERATION, Refusal.WRONG_LAYOUT, Refusal.STALE_INCARNATION}
 
 
 _Answer: TypeAlias = "Callable[[Dialog, Link, Frame, Seconds], list[Effect]]"
 
 
-@dataclass(slots=True)
-class Standing:
-    """Where the engine stands, as far as the dialog must know."""
-
-    round: Round = 0
-    norm_max: float = 0.0  # the cap on a replica's norm now
-    frozen: bool = False  # rows are being read: none may advance
-    public_stable: bool = True  # the public replica is not being written
-    announced: bool = False  # the newest update is durable and may be said
-    done: bool = False  # the last round is mixed
-
-
 class Dialog:
     """The conversations of one node with its neighbors.
 
     Args:
-        federation: what all members agreed on.
-        layout: digest of the model's layout.
-        sealer: signs this node's frames.
-        parties: membership, inbox and outbox of the node.
-        byzantine: `b`, for how far rounds may be ahead.
+        setup: who the node is and what it agreed to.
+        parties: its membership, inbox and outbox.
         standing: shared with the engine, which writes it.
     """
 
     def __init__(
         self,
-        federation: Federation,
-        layout: Digest,
-        sealer: Sealer,
+        setup: Setup,
         parties: tuple[Membership, Inbox, Outbox],
-        byzantine: int,
         standing: Standing,
     ) -> None:
-        self._federation = federation
-        self._layout = layout
-        self._sealer = sealer
+        self._federation = federation = setup.federation
+        self._layout = setup.layout
+        self._sealer = Sealer(setup.identity, federation.digest, setup.layout, setup.incarnation)
         self._membership, self._inbox, self._outbox = parties
-        self._byzantine = byzantine
+        self._byzantine = setup.rule.byzantine
         self._standing = standing
         self.snapshot_wanted: list[Link] = []  # answered once the engine has made it
 
@@ -170,7 +140,11 @@ class Dialog:
     def _on_hello(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
         hello, peer = frame.body, link.peer
         assert isinstance(hello, Hello)
+        if link.up:
+            raise PeerFault(Refusal.FLOOD, "a second hello on one link")
         first = peer.current is None
+        if frame.incarnation > peer.incarnation:
+            self._inbox.restarted(peer.id)
         peer.offered_round = max(peer.offered_round, frame.round)
         differ = hello.members != self._federation.members_digest
         peer.members_differ = differ
@@ -185,7 +159,7 @@ class Dialog:
         if differ:
             return effects + self._tell_roster(link)
         resumed = self._inbox.resume(peer.id)
-        return effects + self._announce_to(link) + self._fetch(link, resumed)
+        return effects + self._announce_to(link) + self._fetch(peer, resumed)
 
     def _on_offer(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
         offer, peer = frame.body, link.peer
@@ -197,7 +171,7 @@ class Dialog:
         except PeerFault as fault:
             self._inbox.ignore(peer.id, offer)
             return self._refuse_offer(link, fault, now)
-        return self._fetch(link, assembly)
+        return self._fetch(peer, assembly)
 
     def _refuse_offer(self, link: Link, fault: PeerFault, now: Seconds) -> list[Effect]:
         effects = self.refuse(link, fault, now)
@@ -205,7 +179,7 @@ class Dialog:
             link.peer.equivocations += 1
             effects.append(Equivocated(link.peer.id, fault.round, fault.first, fault.second))
         elif fault.refusal is Refusal.UNKNOWN_BASE:
-            effects.append(self._send(link, Want(Part.SNAPSHOT)))
+            effects += self.say_to(link.peer, Want(Part.SNAPSHOT))
         return effects
 
     def _check_offer(self, peer: Peer, frame: Frame) -> None:
@@ -214,22 +188,32 @@ class Dialog:
         own = self._standing.round
         if not own - BEHIND_MAX <= frame.round:
             raise PeerFault(Refusal.STALE_ROUND, f"round {frame.round} offered in round {own}")
-        horizon = max(own, self.target()) + AHEAD_MAX
+        last = self._federation.constitution.rounds - 1
+        horizon = min(max(own, self.target()) + AHEAD_MAX, last)
         if frame.round > horizon:
-            raise PeerFault(
-                Refusal.FAR_ROUND, f"round {frame.round} offered, at most {horizon} is plausible"
-            )
+            detail = f"round {frame.round} offered, at most {horizon} is plausible"
+            raise PeerFault(Refusal.FAR_ROUND, detail)
 
     def target(self) -> Round:
-        """Return the round that b + 1 linked neighbors have reached."""
+        """Return the round that b + 1 linked neighbors have reached, which is where all belong."""
         rounds = [peer.offered_round for peer in self._membership.linked]
-        return jump_target(rounds, self._byzantine)
+        last = self._federation.constitution.rounds - 1
+        return min(jump_target(rounds, self._byzantine), last)
 
-    def _fetch(self, link: Link, assembly: Assembly | None) -> list[Effect]:
+    def behind(self) -> list[PeerId]:
+        """Return the live neighbors whose model of the target round is not here yet."""
+        target = self.target()
+        return [
+            peer.id
+            for peer in self._membership.live
+            if not self._inbox.answered(peer.id, min(peer.offered_round, target))
+        ]
+
+    def _fetch(self, peer: Peer, assembly: Assembly | None) -> list[Effect]:
+        """Ask for what is missing, on the link that stays: another may be about to close."""
         effects: list[Effect] = []
         while assembly is not None and (asked := assembly.download.wants()) is not None:
-            want = Want(Part.PIECES, assembly.download.root, *asked)
-            effects.append(self._send(link, want))
+            effects += self.say_to(peer, Want(Part.PIECES, assembly.download.root, *asked))
         return effects
 
     def _piece(self, link: Link, message: bytes, now: Seconds) -> list[Effect]:
@@ -237,7 +221,7 @@ class Dialog:
             raise PeerFault(Refusal.NO_HELLO, "the first frame on a link is a hello")
         piece = parse_data(message)
         assembly = self._inbox.piece(link.peer.id, piece, self._standing.norm_max, now)
-        return self._fetch(link, assembly) + self.install(link.peer, now)
+        return self._fetch(link.peer, assembly) + self.install(link.peer, now)
 
     def install(self, peer: Peer, now: Seconds) -> list[Effect]:
         """Advance a neighbor's replica if its next model is whole and its turn has come."""
@@ -250,11 +234,17 @@ class Dialog:
                 peer.snapshots += 1
             else:
                 peer.deltas += 1
-            if done.round >= self._standing.round:
-                peer.missed = 0
+            own = self._standing.round
+            if done.round >= own or (done.round == own - 1 and now <= self._standing.due):
+                peer.missed = 0  # in time; the round may have closed without it, and earlier
             effects.append(UpdateAccepted(peer.id, done.round, done.offer.snapshot))
             effects += self._release(peer, now)
         return effects
+
+    def thaw(self, now: Seconds) -> list[Effect]:
+        """Let rows advance again, and those in whose turn it is."""
+        self._standing.frozen = False
+        return [effect for peer in self._membership for effect in self.install(peer, now)]
 
     def _release(self, peer: Peer, now: Seconds) -> list[Effect]:
         link = peer.current
@@ -262,11 +252,11 @@ class Dialog:
             assembly = self._inbox.release(peer.id, self._standing.norm_max, now)
         except PeerFault as fault:
             return self._refuse_offer(link, fault, now) if link is not None else []
-        return self._fetch(link, assembly) if link is not None else []
+        return self._fetch(peer, assembly)
 
     def give_up(self, peer: Peer, fault: PeerFault, now: Seconds) -> list[Effect]:
         """Drop a transfer that stands still, and take up what waited behind it."""
-        self._inbox.replica(peer.id).abandon()
+        self._inbox.abandon(peer.id)
         if peer.current is None:
             return []
         return [*self.refuse(peer.current, fault, now), *self._release(peer, now)]
@@ -277,8 +267,8 @@ class Dialog:
         if want.part is Part.SNAPSHOT:
             return self._want_snapshot(link)
         payload = self._outbox.payload(want.root)
-        if payload is None:
-            return []  # superseded; the newer offer is on its way
+        if payload is None:  # superseded: only the newest model still leads anywhere
+            return self._want_snapshot(link)
         if want.count > _SERVED_MAX or want.first + want.count > payload.chunks:
             raise PeerFault(Refusal.FLOOD, f"{want.count} pieces from {want.first} asked for")
         return [
@@ -288,10 +278,7 @@ class Dialog:
 
     def _want_snapshot(self, link: Link) -> list[Effect]:
         """One snapshot per link and round, and only of a round that this start has offered."""
-        round_ = self._outbox.round
-        if self._outbox.offer is None and round_ >= 0:
-            return []
-        if link.snapshot_round == round_ and self._standing.public_stable:
+        if self._outbox.offer is None or link.snapshot_round == self._outbox.round:
             return []
         if link not in self.snapshot_wanted:
             self.snapshot_wanted.append(link)
@@ -315,15 +302,15 @@ class Dialog:
     def _on_roster(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
         roster = frame.body
         assert isinstance(roster, Roster)
-        if roster.offset == 0:
-            link.roster_rows = []
-        if roster.offset != len(link.roster_rows) or roster.total > _ROSTER_ROWS**2:
+        if not link.peer.members_differ or link.roster_told:
+            raise PeerFault(Refusal.FLOOD, "a member list that nobody needs")
+        if roster.offset != len(link.roster_rows) or roster.total > _ROSTER_MAX:
             raise PeerFault(Refusal.MALFORMED, "member list rows out of order")
         link.roster_rows += roster.rows
-        if len(link.roster_rows) < roster.total or not roster.rows:
+        if len(link.roster_rows) < roster.total:
             return []
         lines = roster_diff(self._federation.roster, tuple(link.roster_rows))
-        link.roster_rows = []
+        link.roster_rows, link.roster_told = [], True
         return [MembersDiffer(link.peer.id, tuple(lines))]
 
     def _on_leave(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
@@ -390,19 +377,19 @@ class Dialog:
     def _tell_roster(self, link: Link) -> list[Effect]:
         rows = self._federation.roster
         return [
-            self._send(link, Roster(start, len(rows), rows[start : start + _ROSTER_ROWS]))
-            for start in range(0, len(rows), _ROSTER_ROWS)
+            self._send(link, Roster(start, len(rows), rows[start : start + ROSTER_ROWS_MAX]))
+            for start in range(0, len(rows), ROSTER_ROWS_MAX)
         ]
 
     def _send(self, link: Link, body: Body) -> Send:
-        return Send(link.id, self._sealer.seal(body, self._outbox.round, link.peer.key))
+        return Send(link.id, self._sealer.seal(body, self._outbox.said, link.peer.key))
 
     def refuse(self, link: Link, fault: PeerFault, now: Seconds) -> list[Effect]:
         """Count a refusal, and tell the neighbor where a person there can act on it."""
         peer, refusal = link.peer, fault.refusal
         peer.refused[refusal] += 1
         effects: list[Effect] = [Rejected(peer.id, refusal, fault.message)]
-        if refusal in _TOLD and peer.may_tell(refusal, now):
+        if peer.may_tell(refusal, now):
             effects.append(self._send(link, Refused(refusal, fault.message)))
         if refusal in _FATAL:
             effects.append(Drop(link.id, refusal))

@@ -9,12 +9,11 @@ Rule 2: every public method that can move the machine takes `now` and returns ef
 Rule 3: nothing a neighbor sends raises past it; a bug of ours is an AssertionError.
 """
 
-import enum
 from collections.abc import Callable
 
 from gossipfl.codecs.dense import Dense
 from gossipfl.deadline import Deadline
-from gossipfl.dialog import Dialog, Standing
+from gossipfl.dialog import Dialog
 from gossipfl.effects import (
     Drop,
     DurableState,
@@ -32,27 +31,14 @@ from gossipfl.effects import (
 )
 from gossipfl.errors import PeerFault, Refusal
 from gossipfl.inbox import Inbox
-from gossipfl.membership import MISSED_MAX, Membership
+from gossipfl.membership import Membership
 from gossipfl.outbox import Outbox
-from gossipfl.setup import Setup
+from gossipfl.setup import Phase, Setup, Standing
 from gossipfl.types import LinkId, PeerId, Round, Seconds, Vector
 from gossipfl.update import Update, digest_of
-from gossipfl.wire.frame import Done, Leave, Sealer
+from gossipfl.wire.frame import Done, Leave
 
 __all__ = ["Engine", "Phase"]
-
-
-class Phase(enum.StrEnum):
-    """Where a node stands in its round."""
-
-    WAITING = "waiting"
-    CATCHING_UP = "catching-up"
-    TRAINING = "training"
-    CLOSING = "closing"
-    COLLECTING = "collecting"
-    MIXING = "mixing"
-    DONE = "done"
-    LEFT = "left"
 
 
 class Engine:
@@ -81,14 +67,13 @@ class Engine:
         self._rounds = setup.federation.constitution.rounds
         self._lock_step = setup.federation.constitution.pace == "lock-step"
         self._byzantine = setup.rule.byzantine
-        self._offered_at: Seconds = 0.0
-        self._arrivals: dict[PeerId, Seconds] = {}
         self._closing: tuple[PeerId, ...] = ()
         self._missing: tuple[PeerId, ...] = ()
         self._snapshotting = False
         self._leaving = False
         self._running = False  # the start quorum was reached once
-        self._noted = False  # silence was noted for this round
+        self._alone = False  # nobody is there to wait for
+        self._returns = restored is not None and restored.offered_round >= 0
         self._resumes_offered = restored is not None and restored.stage == "offered"
 
         self.model, self.own, self.public = allocate(), allocate(), allocate()
@@ -97,32 +82,24 @@ class Engine:
         self.public[:] = restored.public if restored else initial
         offered = restored.offered_round if restored else -1
         self.outbox = Outbox(offered, digest_of(self.public))
-        self.inbox = Inbox(setup.neighbors, initial, digest_of(initial), allocate)
+        self.inbox = Inbox(
+            setup.neighbors, initial, digest_of(initial), allocate, exact=self._lock_step
+        )
         keys = {name: setup.federation.member(name).key for name in setup.neighbors}
         self.membership = Membership(setup.identity.public, keys)
-        self.standing = Standing(self.round, self._cap(norm), public_stable=True)
-        sealer = Sealer(
-            setup.identity,
-            setup.federation.constitution.digest,
-            setup.layout,
-            setup.incarnation,
-        )
-        self._dialog = Dialog(
-            setup.federation,
-            setup.layout,
-            sealer,
-            (self.membership, self.inbox, self.outbox),
-            self._byzantine,
-            self.standing,
-        )
+        self.standing = Standing(self.round, norm_max=setup.limits.norm_max(norm))
+        parties = self.membership, self.inbox, self.outbox
+        self._dialog = Dialog(setup, parties, self.standing)
         self._deadline = Deadline(setup.limits.bounds, self._byzantine)
 
     @property
     def start_quorum(self) -> int:
-        """How many linked neighbors the node waits for before its first round."""
+        """How many linked neighbors the node waits for before it begins."""
         count = len(self.membership)
         if self._lock_step:
             return count
+        if self._returns:  # that many say where the others are
+            return min(count, self._byzantine + 1)
         quorum = self.setup.limits.start_quorum
         return min(count, quorum if quorum is not None else 2 * self._byzantine + 1)
 
@@ -133,10 +110,9 @@ class Engine:
             case Phase.WAITING:
                 return [peer.id for peer in self.membership if not peer.linked]
             case Phase.COLLECTING:
-                live = [peer.id for peer in self.membership.live]
-                return [p for p in live if not self.inbox.answered(p, self.round)]
+                return [p for p in self._asked() if not self.inbox.answered(p, self.round)]
             case Phase.CATCHING_UP:
-                return self._behind()
+                return self._dialog.behind()
             case _:
                 return []
 
@@ -158,6 +134,8 @@ class Engine:
 
     def receive(self, link: LinkId, message: bytes, now: Seconds) -> list[Effect]:
         """Take one message from a neighbor."""
+        if self.phase is Phase.LEFT:
+            return []
         return self._dialog.receive(link, message, now) + self._advance(now)
 
     def tick(self, now: Seconds) -> list[Effect]:
@@ -176,8 +154,10 @@ class Engine:
 
     def trained(self, norm: float, now: Seconds) -> list[Effect]:
         """Take the end of `Train`: `out` holds the trained model, `norm` is its norm."""
+        if self.phase is Phase.LEFT:
+            return []
         assert self.phase is Phase.TRAINING, self.phase
-        self.standing.norm_max = self._cap(norm)
+        self.standing.norm_max = self.setup.limits.norm_max(norm)
         self.phase = Phase.CLOSING
         return self._advance(now) if self._snapshotting else self._encode(now)
 
@@ -192,25 +172,22 @@ class Engine:
         if self.phase is Phase.LEFT:
             return [Left()]
         assert self.phase is Phase.CLOSING, self.phase
-        self._offered_at = now
+        self.outbox.said = self.outbox.round
         self.standing.announced = self.standing.public_stable = True
-        self.standing.frozen = False
-        self.phase = Phase.COLLECTING
         effects = [] if self._leaving else self._dialog.announce()
-        return effects + self._advance(now)
+        return effects + self._begin_collecting(now)
 
     def not_persisted(self, now: Seconds) -> list[Effect]:
         """Take a failed `Persist`: go on learning, but say nothing that a crash could deny."""
         if self.phase is Phase.LEFT:
             return [Left()]
         assert self.phase is Phase.CLOSING, self.phase
-        self._offered_at = now
-        self.standing.frozen = False
-        self.phase = Phase.COLLECTING
-        return self._advance(now)
+        return self._begin_collecting(now)
 
     def snapshotted(self, update: Update, now: Seconds) -> list[Effect]:
         """Take a snapshot of the public replica and answer those who wait for it."""
+        if self.phase is Phase.LEFT:
+            return []
         self._snapshotting = False
         self.outbox.push_snapshot(Dense.wire_id, update)
         effects = self._dialog.serve_snapshots()
@@ -220,17 +197,15 @@ class Engine:
 
     def mixed(self, norm: float, now: Seconds) -> list[Effect]:
         """Take the end of `Mix`: `out` holds the mixed model; close the round."""
+        if self.phase is Phase.LEFT:
+            return []
         assert self.phase is Phase.MIXING, self.phase
-        self.standing.norm_max = self._cap(norm)
-        self.standing.frozen = False
+        self.standing.norm_max = self.setup.limits.norm_max(norm)
         closed = RoundClosed(self.round, self._closing, self._missing, now - self.opened_at)
         self.round = self.standing.round = self.round + 1
         self._resumes_offered = False
-        effects: list[Effect] = [closed]
-        for peer in self.membership:
-            effects += self._dialog.install(peer, now)
         self.phase = Phase.WAITING
-        return effects + self._advance(now)
+        return [closed, *self._dialog.thaw(now), *self._advance(now)]
 
     def leave(self, now: Seconds) -> list[Effect]:
         """Say goodbye and make the state durable; `Left` follows."""
@@ -276,12 +251,13 @@ class Engine:
         if not self._quorum_holds():
             return []
         self._running = True
-        self.opened_at, self._arrivals, self._noted = now, {}, False
-        if self._target() > self.round:
+        self.opened_at, self._alone = now, False
+        self._deadline.open(now)
+        if self._dialog.target() > self.round:
             self.phase = Phase.CATCHING_UP
             return self._catch_up(now)
         if self._resumes_offered:
-            self.phase, self._offered_at = Phase.COLLECTING, now
+            self.phase = Phase.COLLECTING
             return self._collect(now)
         self.phase = Phase.TRAINING
         return [Train(self.round, self.model, self.own)]
@@ -292,34 +268,28 @@ class Engine:
             return bool(self.membership.live) or not len(self.membership)
         return len(self.membership.linked) >= self.start_quorum
 
-    def _target(self) -> Round:
-        """Return the round b + 1 neighbors have reached, which is where this node belongs."""
-        return min(self._dialog.target(), self._rounds - 1)
-
-    def _behind(self) -> list[PeerId]:
-        """Return linked neighbors whose model of the target round is not here yet."""
-        target = self._target()
-        return [
-            peer.id
-            for peer in self.membership.live
-            if not self.inbox.answered(peer.id, min(peer.offered_round, target))
-        ]
-
     def _catch_up(self, now: Seconds) -> list[Effect]:
         """Take the neighbors' models through the rule, then go on where b + 1 of them are."""
-        if self._behind() and now < self.opened_at + self._catch_up_wait():
-            return []
-        self.round = self.standing.round = max(self.round, self._target())
-        effects: list[Effect] = []
-        for peer in self.membership:
-            effects += self._dialog.install(peer, now)
+        target = self._dialog.target()
+        if target <= self.round:  # those who were ahead are gone
+            self.phase, self.standing.round = Phase.WAITING, self.round
+            return self._open(now)
+        self.standing.round = target  # rows of rounds up to there need not wait for their turn
+        effects = self._dialog.thaw(now)
+        behind = self._dialog.behind()
+        for peer in self.membership.live:
+            if peer.id not in behind:
+                self._deadline.arrived(peer.id, now)
+        if behind and now < self._catch_up_due():
+            return effects
+        self.round = target
         if not self._resumes_offered:
             self.own[:] = self.model  # nothing was trained for this round: what it has counts
-        return effects + self._mix(())
+        return effects + self._mix(tuple(behind))
 
-    def _catch_up_wait(self) -> Seconds:
-        bounds = self.setup.limits.bounds
-        return min(bounds.max_s, self.setup.limits.stall_s)
+    def _catch_up_due(self) -> Seconds:
+        """A neighbor that claims a round and does not send its model costs little."""
+        return self._deadline.due_first(len(self.membership.live), self.setup.limits.stall_s)
 
     def _encode(self, now: Seconds) -> list[Effect]:
         self.standing.announced = self.standing.public_stable = False
@@ -328,44 +298,51 @@ class Engine:
         rows = self.inbox.rows() if setup.attack is not None else ()
         return [Encode(self.round, self.own, self.public, rows, setup.codec, setup.attack)]
 
+    def _begin_collecting(self, now: Seconds) -> list[Effect]:
+        self._deadline.ask(now)
+        self.phase = Phase.COLLECTING
+        return self._dialog.thaw(now) + self._advance(now)
+
+    def _asked(self) -> list[PeerId]:
+        """Return whose answers the round waits for; lock-step needs everybody's."""
+        return [peer.id for peer in self.membership if peer.live or self._lock_step]
+
     def _collect(self, now: Seconds) -> list[Effect]:
         """Close the round once every live neighbor answered, or once it is due."""
-        live = [peer.id for peer in self.membership.live]
-        answered = [name for name in live if self.inbox.answered(name, self.round)]
-        for name in answered:
-            self._arrivals.setdefault(name, now - self.opened_at)
-        missing = tuple(name for name in live if name not in answered)
-        alone = not live and len(self.membership) > 0
-        if missing or alone:
+        asked = self._asked()
+        if not asked and len(self.membership):
+            self._alone = True
+            return []  # with no live neighbor a node does not advance
+        if self._alone:  # whoever comes back gets time to answer
+            self._alone = False
+            self._deadline.ask_again(now)
+        missing = []
+        for name in asked:
+            if self.inbox.answered(name, self.round):
+                self._deadline.arrived(name, now)
+            else:
+                missing.append(name)
+        if missing:
             due = self._due()
             if due is None or now < due:
-                return []  # alone nothing is due: with no live neighbor a node does not advance
+                return []
             if self._lock_step:
+                self.phase = Phase.LEFT
                 names = ", ".join(missing)
-                return [Failed(f"round {self.round}: no answer from {names} in lock-step")]
+                reason = f"round {self.round}: no answer from {names} in lock-step"
+                return [*self._dialog.say(Leave()), Failed(reason)]
         else:
-            self._deadline.learn(list(self._arrivals.values()))
-        effects = self._note_silence()
-        if not answered and not self.membership.live and len(self.membership):
+            self._deadline.learn()
+        silent = self.membership.note_round(
+            self.round, lambda name: self.inbox.answered(name, self.round)
+        )
+        effects: list[Effect] = [PeerSilent(peer.id, peer.missed) for peer in silent]
+        if len(missing) == len(asked) > 0 and not self.membership.live:
             return effects
-        return effects + self._mix(missing)
-
-    def _note_silence(self) -> list[Effect]:
-        """Count this round's misses, once; a neighbor that missed too many is let go."""
-        effects: list[Effect] = []
-        if self._noted:
-            return effects
-        self._noted = True
-        for peer in self.membership:
-            if self.inbox.answered(peer.id, self.round):
-                peer.missed = 0
-                continue
-            peer.missed += 1
-            if peer.missed == MISSED_MAX:
-                effects.append(PeerSilent(peer.id, peer.missed))
-        return effects
+        return effects + self._mix(tuple(missing))
 
     def _mix(self, missing: tuple[PeerId, ...]) -> list[Effect]:
+        self.standing.due = self._deadline.due(len(self.membership.live))
         senders = tuple(self.inbox.votes(self.round))
         rows = tuple(self.inbox.replica(name).vector for name in senders)
         for name in senders:
@@ -379,21 +356,18 @@ class Engine:
 
     def _due(self) -> Seconds | None:
         """Return when the wait of this phase ends, None where only inputs end it."""
-        if self.phase is Phase.CATCHING_UP:
-            return self.opened_at + self._catch_up_wait()
-        if self.phase is Phase.DONE and self.setup.limits.exit_when_done:
-            heard = [peer.last_heard or 0.0 for peer in self.membership.live if not peer.done]
-            return max(heard, default=0.0) + self.setup.limits.bounds.max_s
-        if self.phase is not Phase.COLLECTING:
-            return None
-        expected = len(self.membership.live)
-        if expected == 0:
-            return None
-        bounds = self.setup.limits.bounds
-        if self._lock_step:
-            return self._offered_at + bounds.max_s
-        wait = self._deadline.wait(list(self._arrivals.values()), expected)
-        return max(self.opened_at + wait, self._offered_at + bounds.min_s)
+        match self.phase:
+            case Phase.CATCHING_UP:
+                return self._catch_up_due()
+            case Phase.COLLECTING if self._lock_step:
+                return self._deadline.due_last()
+            case Phase.COLLECTING:
+                expected = len(self.membership.live)
+                return self._deadline.due(expected) if expected else None
+            case Phase.DONE if self.setup.limits.exit_when_done:
+                return max(self._served_until, default=None)
+            case _:
+                return None
 
     def _snapshots(self) -> list[Effect]:
         if not self._dialog.snapshot_wanted or self._snapshotting:
@@ -407,21 +381,18 @@ class Engine:
 
     def _linger(self, now: Seconds) -> list[Effect]:
         """After the last round: serve until every live neighbor is done, if that was asked for."""
-        if self.setup.limits.exit_when_done and not self._unfinished(now):
+        if self.setup.limits.exit_when_done and all(t <= now for t in self._served_until):
             return self._goodbye()
         return []
 
-    def _unfinished(self, now: Seconds) -> list[Seconds]:
-        """Return when live neighbors that still learn were heard last, without those that hang."""
-        oldest = now - self.setup.limits.bounds.max_s
-        heard = [peer.last_heard or 0.0 for peer in self.membership.live if not peer.done]
-        return [time for time in heard if time > oldest]
+    @property
+    def _served_until(self) -> list[Seconds]:
+        """Until when each live neighbor that still learns is served: it may hang."""
+        max_s = self.setup.limits.bounds.max_s
+        return [(p.last_heard or 0.0) + max_s for p in self.membership.live if not p.done]
 
     def _goodbye(self) -> list[Effect]:
         offered = self._resumes_offered or self.phase in (Phase.COLLECTING, Phase.MIXING)
         self.phase = Phase.LEFT
         state = self.state("offered" if offered else "open")
         return [*self._dialog.say(Leave()), Persist(state)]
-
-    def _cap(self, norm: float) -> float:
-        return self.setup.limits.norm_cap * max(1.0, norm)

@@ -5,7 +5,7 @@ against the offer, the whole model against its signed digest. Only then does a r
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gossipfl.codecs.codec import codec_of
 from gossipfl.errors import PeerFault, Refusal
@@ -19,10 +19,11 @@ __all__ = ["AHEAD_MAX", "BEHIND_MAX", "EquivocationFault", "Inbox"]
 BEHIND_MAX = 2  # rounds: an older model would pull a node back more than its lateness is worth
 AHEAD_MAX = 8  # rounds beyond what b + 1 neighbors claim: room for a fast neighbor, not for a leap
 _SIGNED_KEPT = 16  # rounds whose signed digests are remembered: all that the window admits
+_PASSING_KEPT = 8  # payloads given up of which pieces are still on their way
 
 
 class EquivocationFault(PeerFault):
-    """Two models signed for one (sender, round); the two frames are the proof."""
+    """Two models signed for one (sender, round); the two frames are the proof, given once."""
 
     def __init__(self, round_: Round, first: bytes, second: bytes) -> None:
         super().__init__(Refusal.EQUIVOCATION, f"two models signed for round {round_}")
@@ -41,11 +42,41 @@ class _Held:
 
 
 @dataclass(slots=True)
+class _Signed:
+    """The first offer of a round."""
+
+    model: Digest
+    raw: bytes
+    proven: bool = False  # a second one came, and was told
+
+
+@dataclass(slots=True)
 class _Slot:
     replica: Replica
-    signed: dict[Round, tuple[Digest, bytes]]
+    signed: dict[Round, _Signed] = field(default_factory=dict)
     held: _Held | None = None
-    ignored: Digest = b""  # root of an offer not taken, whose only chunk follows unasked
+    passing: dict[Digest, int] = field(default_factory=dict)  # pieces on their way for nothing
+
+    def pass_by(self, root: Digest, pieces: int) -> None:
+        """Let pieces of a payload that is not taken come without a fault of their sender."""
+        if pieces:
+            self.passing[root] = self.passing.pop(root, 0) + pieces
+        while len(self.passing) > _PASSING_KEPT:
+            del self.passing[next(iter(self.passing))]
+
+    def abandon(self) -> None:
+        """Drop what is being built; the pieces that were asked for still come."""
+        if self.replica.assembly is not None:
+            download = self.replica.assembly.download
+            self.pass_by(download.root, download.outstanding)
+        self.replica.abandon()
+
+    def unhold(self) -> _Held | None:
+        """Take the offer that waits; without its chunk that chunk still comes."""
+        held, self.held = self.held, None
+        if held is not None and held.body is None and held.offer.length <= CREDIT_BYTES:
+            self.pass_by(held.offer.root, 1)
+        return held
 
 
 class Inbox:
@@ -56,6 +87,7 @@ class Inbox:
         initial: the model all members start from, shape (size,).
         digest: of `initial`.
         allocate: returns a new vector of that shape; the host decides where it lives.
+        exact: whether a round takes rows of that very round only, as lock-step promises.
     """
 
     def __init__(
@@ -64,12 +96,15 @@ class Inbox:
         initial: Vector,
         digest: Digest,
         allocate: Callable[[], Vector],
+        *,
+        exact: bool = False,
     ) -> None:
+        self._exact = exact
         self._slots: dict[PeerId, _Slot] = {}
         for name in neighbors:
             vector = allocate()
             vector[:] = initial
-            self._slots[name] = _Slot(Replica(vector, allocate(), digest), {})
+            self._slots[name] = _Slot(Replica(vector, allocate(), digest))
 
     def replica(self, peer: PeerId) -> Replica:
         """Return a neighbor's replica."""
@@ -90,14 +125,17 @@ class Inbox:
         slot = self._slots[peer]
         round_, replica = frame.round, slot.replica
         first = slot.signed.get(round_)
-        if first is not None and first[0] != offer.model:
-            raise EquivocationFault(round_, first[1], frame.raw)
+        if first is not None and first.model != offer.model:
+            if first.proven:
+                raise PeerFault(Refusal.EQUIVOCATION, f"another model signed for round {round_}")
+            first.proven = True
+            raise EquivocationFault(round_, first.raw, frame.raw)
         if round_ < replica.round:
             raise PeerFault(
                 Refusal.STALE_ROUND, f"round {round_} offered, {replica.round} is known already"
             )
         if first is None:
-            slot.signed[round_] = (offer.model, frame.raw)
+            slot.signed[round_] = _Signed(offer.model, frame.raw)
             while len(slot.signed) > _SIGNED_KEPT:
                 del slot.signed[min(slot.signed)]
         if round_ == replica.round and offer.model == replica.digest:
@@ -113,17 +151,29 @@ class Inbox:
             self.ignore(peer, offer)  # on its way already
             return None
         if assembly is not None and not offer.snapshot:
+            slot.unhold()
             slot.held = held
             return None
-        assembly = replica.begin(offer, held.round, codec_of(offer.codec), now)
+        begun = replica.begin(offer, held.round, codec_of(offer.codec), now)
+        if assembly is not None:
+            slot.pass_by(assembly.download.root, assembly.download.outstanding)
         if offer.length <= CREDIT_BYTES:
-            assembly.download.grant()
-        return assembly
+            begun.download.grant()
+        return begun
 
     def ignore(self, peer: PeerId, offer: Offer) -> None:
         """Let the only chunk of an offer that is not taken, which follows unasked, pass by."""
-        if offer.length <= CREDIT_BYTES:
-            self._slots[peer].ignored = offer.root
+        self._slots[peer].pass_by(offer.root, int(0 < offer.length <= CREDIT_BYTES))
+
+    def abandon(self, peer: PeerId) -> None:
+        """Drop an update that is not whole yet; what is whole and waits for its turn stays."""
+        if not self._slots[peer].replica.ready:
+            self._slots[peer].abandon()
+
+    def restarted(self, peer: PeerId) -> None:
+        """Drop what only an earlier start of a neighbor could have served."""
+        self.abandon(peer)
+        self._slots[peer].unhold()
 
     def resume(self, peer: PeerId) -> Assembly | None:
         """Return what is still to be fetched after a new link came up.
@@ -135,7 +185,7 @@ class Inbox:
         if assembly is None or replica.ready:
             return None
         if assembly.download.length <= CREDIT_BYTES:
-            replica.abandon()
+            self._slots[peer].abandon()
             return None
         assembly.download.restart()
         return assembly
@@ -156,43 +206,46 @@ class Inbox:
                 if assembly.download.complete:
                     assembly.verify(norm_max)
                     replica.ready = True
+                    slot.pass_by(piece.root, assembly.download.outstanding)
             except PeerFault as fault:
                 if fault.refusal is not Refusal.UNREQUESTED:
-                    replica.abandon()
+                    slot.abandon()
                 raise
             return assembly
         held = slot.held
-        if held is not None and held.offer.root == piece.root and held.body is None:
-            if held.offer.length != len(piece.body) or len(piece.body) > CREDIT_BYTES:
+        small = held is not None and held.offer.length <= CREDIT_BYTES
+        if held is not None and small and held.offer.root == piece.root and held.body is None:
+            if held.offer.length != len(piece.body):
                 raise PeerFault(Refusal.WRONG_LENGTH, "the chunk is not as long as was offered")
             held.body = bytes(piece.body)
             return None
-        if piece.root == slot.ignored:
-            slot.ignored = b""
+        if slot.passing.get(piece.root, 0) > 0:
+            slot.passing[piece.root] -= 1
             return None
         raise PeerFault(Refusal.UNREQUESTED, f"piece {piece.index} of a payload nobody asked for")
 
     def install(self, peer: PeerId, own_round: Round) -> Assembly | None:
         """Let a finished model become the neighbor's row, unless a row still waits to be mixed.
 
-        A row of a later round waits for its turn, so that every round mixes its own rows.
+        A row of a later round waits for its turn, so that every round mixes its own rows; where
+        an earlier one is lost, only lock-step lets the later one wait.
         """
         replica = self._slots[peer].replica
         assembly = replica.assembly
         if assembly is None or not replica.ready:
             return None
-        if replica.votes and assembly.round > own_round:
+        waits = replica.votes and replica.round >= own_round - BEHIND_MAX  # else it never counts
+        if assembly.round > own_round and (waits or self._exact):
             return None
         return replica.install()
 
     def release(self, peer: PeerId, norm_max: float, now: Seconds) -> Assembly | None:
         """Take up the offer that waited behind the one installed last; like `offer`."""
         slot = self._slots[peer]
-        held = slot.held
-        if held is None or slot.replica.assembly is not None:
+        if slot.replica.assembly is not None:
             return None
-        slot.held = None
-        if held.round <= slot.replica.round:
+        held = slot.unhold()
+        if held is None or held.round <= slot.replica.round:
             return None
         assembly = self._take(peer, held, now)
         if assembly is not None and held.body is not None:
@@ -200,17 +253,20 @@ class Inbox:
         return assembly
 
     def answered(self, peer: PeerId, round_: Round) -> bool:
-        """Whether a neighbor's model of `round_` or later is here, verified."""
+        """Whether a neighbor's model of `round_` or later is here, verified; if exact, of it."""
         replica = self._slots[peer].replica
+        if self._exact:
+            return replica.round == round_
         waiting = replica.assembly.round if replica.assembly and replica.ready else -1
         return max(replica.round, waiting) >= round_
 
     def votes(self, own_round: Round) -> list[PeerId]:
         """Return the members whose newest row counts now, in order; each row counts once."""
+        behind_max = 0 if self._exact else BEHIND_MAX
         return [
             peer
             for peer, slot in self._slots.items()
-            if slot.replica.votes and slot.replica.round >= own_round - BEHIND_MAX
+            if slot.replica.votes and slot.replica.round >= own_round - behind_max
         ]
 
     def stalled(self, now: Seconds, patience: Seconds) -> list[PeerId]:
@@ -220,7 +276,7 @@ class Inbox:
             for peer, slot in self._slots.items()
             if (assembly := slot.replica.assembly) is not None
             and not slot.replica.ready
-            and now - assembly.progress_at >= patience
+            and now >= assembly.progress_at + patience  # as `next_stall`, to the last bit
         ]
 
     def next_stall(self, patience: Seconds) -> Seconds | None:

@@ -4,7 +4,7 @@ The member list says who may speak; this says who does. It changes scheduling, n
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gossipfl.errors import Refusal
@@ -15,6 +15,19 @@ __all__ = ["MISSED_MAX", "Link", "Membership", "Peer", "jump_target"]
 
 MISSED_MAX = 3  # rounds in a row without an answer, then a neighbor is not waited for
 _REFUSAL_PAUSE = 10.0  # seconds between two told refusals of one kind: a mistake, not a storm
+_TOLD = {  # refusals a person at the other end can act on
+    Refusal.WRONG_FEDERATION,
+    Refusal.WRONG_LAYOUT,
+    Refusal.WRONG_VERSION,
+    Refusal.WRONG_LENGTH,
+    Refusal.UNKNOWN_CODEC,
+    Refusal.MEMBERS_DIFFER,
+    Refusal.STALE_ROUND,
+    Refusal.FAR_ROUND,
+    Refusal.STALE_INCARNATION,
+    Refusal.NORM_CAP,
+    Refusal.NOT_FINITE,
+}
 
 
 @dataclass(slots=True)
@@ -25,8 +38,11 @@ class Link:
     peer: "Peer"
     dialed: bool  # by us
     up: bool = False
+    incarnation: int = 0  # that its hello named
+    dropped: bool = False  # superfluous: what is on its way still counts, nothing more is sent
     snapshot_round: Round | None = None  # last round a snapshot was answered on it
     roster_rows: list[tuple[str, bytes, str]] = field(default_factory=list)
+    roster_told: bool = False  # the whole list came, and the difference was said
 
 
 @dataclass(slots=True)
@@ -64,7 +80,9 @@ class Peer:
         return self.linked and not self.left and self.missed < MISSED_MAX
 
     def may_tell(self, refusal: Refusal, now: Seconds) -> bool:
-        """Whether it is time to tell the peer again why it is refused."""
+        """Whether the peer could act on a refusal, and was not told of it just now."""
+        if refusal not in _TOLD:
+            return False
         last = self._told.get(refusal)
         if last is not None and now - last < _REFUSAL_PAUSE:
             return False
@@ -84,6 +102,7 @@ class Membership:
         self.own_key = own_key
         self._peers = {name: Peer(name, key) for name, key in neighbors.items()}
         self._links: dict[LinkId, Link] = {}
+        self._noted: Round = -1  # the newest round whose silence was counted
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._peers.values())
@@ -128,37 +147,54 @@ class Membership:
         del peer.links[link]
         if peer.current is not entry:
             return None
-        peer.current = next((other for other in peer.links.values() if other.up), None)
+        peer.current = self._best(peer)
         return peer if peer.current is None else None
 
     def greet(self, link: Link, incarnation: int) -> list[Link]:
-        """Bring a link up after a hello; return the links that it makes superfluous.
+        """Bring a link up after a hello; return the links that are superfluous now.
 
         A higher incarnation replaces every older link at once: the old process is gone. Of two
         links of one incarnation the one dialed by the smaller key stays, on both ends alike; of
-        two dialed by one side the newer, since its dialer has given up the older.
+        two dialed by one side the newer, since its dialer has given up the older. A link without
+        a hello is left alone: which of two stays must not hang on whose hello was faster.
         """
         peer = link.peer
-        others = [other for other in peer.links.values() if other is not link]
+        link.up, link.incarnation = True, incarnation
         if incarnation > peer.incarnation:
             peer.incarnation = incarnation
             peer.left = peer.done = False
-            extra = others
-        else:
-            extra = [other for other in others if other.up and not self._outranks(other, link)]
-            if any(other.up and self._outranks(other, link) for other in others):
-                link.up = True
-                return [link]
-        link.up = True
-        peer.current = link
-        peer.left = False
+        peer.current = self._best(peer)
+        if peer.current is link:
+            peer.left = False
+        extra = [
+            other
+            for other in peer.links.values()
+            if other.up and not other.dropped and other is not peer.current
+        ]
+        for other in extra:
+            other.dropped = True
         return extra
 
-    def _outranks(self, old: Link, new: Link) -> bool:
-        if old.dialed == new.dialed:
-            return False
-        smaller_is_own = self.own_key < new.peer.key
-        return old.dialed == smaller_is_own
+    def note_round(self, round_: Round, answered: Callable[[PeerId], bool]) -> list[Peer]:
+        """Count once who answered a round; return those that are not waited for any longer."""
+        if round_ <= self._noted:
+            return []
+        self._noted, silent = round_, []
+        for peer in self:
+            peer.missed = 0 if answered(peer.id) else peer.missed + 1
+            if peer.missed == MISSED_MAX:
+                silent.append(peer)
+        return silent
+
+    def _best(self, peer: Peer) -> Link | None:
+        """Return the link to send on: of those that are up the one that stays, on both ends."""
+        dialed_by_smaller = self.own_key < peer.key
+        ranked = [  # links are listed from the oldest to the newest
+            ((link.incarnation, link.dialed == dialed_by_smaller, age), link)
+            for age, link in enumerate(peer.links.values())
+            if link.up and not link.dropped
+        ]
+        return max(ranked, key=lambda entry: entry[0])[1] if ranked else None
 
 
 def jump_target(rounds: Sequence[Round], byzantine: int) -> Round:

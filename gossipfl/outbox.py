@@ -20,6 +20,7 @@ class Outbox:
 
     def __init__(self, round_: Round, digest: Digest) -> None:
         self.round = round_
+        self.said: Round = round_  # the newest that is durable: neighbors hear of no later one
         self.digest = digest
         self.offer: Offer | None = None  # None until this start has offered something
         self.snapshot: Offer | None = None  # of the newest update, once one was asked for

@@ -44,7 +44,7 @@ class Assembly:
             return
         final = self.decoder.feed(chunk)
         new = self.out[self.decoded : final]
-        self.hasher.update(memoryview(new).cast("B"))
+        self.hasher.update(new.data.cast("B"))
         with np.errstate(over="ignore", invalid="ignore"):  # checked right below
             part = float(np.dot(new, new))
         if not isfinite(part):

@@ -1,5 +1,6 @@
-"""Who one node is, and what its operator allows: everything an engine is started with."""
+"""Who one node is, what its operator allows, and where it stands."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,10 +10,23 @@ from gossipfl.codecs.dense import Dense
 from gossipfl.deadline import Bounds
 from gossipfl.federation import Federation
 from gossipfl.mixing.rule import MixingRule
-from gossipfl.types import Digest, PeerId, Seconds
+from gossipfl.types import Digest, PeerId, Round, Seconds
 from gossipfl.wire.identity import Identity
 
-__all__ = ["Limits", "Setup"]
+__all__ = ["Limits", "Phase", "Setup", "Standing"]
+
+
+class Phase(enum.StrEnum):
+    """Where a node stands in its round."""
+
+    WAITING = "waiting"
+    CATCHING_UP = "catching-up"
+    TRAINING = "training"
+    CLOSING = "closing"
+    COLLECTING = "collecting"
+    MIXING = "mixing"
+    DONE = "done"
+    LEFT = "left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,10 @@ class Limits:
     stall_s: Seconds = 10.0
     exit_when_done: bool = False
 
+    def norm_max(self, own: float) -> float:
+        """Return the cap on a replica's norm, given one's own."""
+        return self.norm_cap * max(1.0, own)
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -49,3 +67,16 @@ class Setup:
     attack: Attack | None = None
     weights: Mapping[PeerId, float] | None = None
     limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where the engine stands, as far as the dialog must know."""
+
+    round: Round = 0
+    due: Seconds = 0.0  # when the round before this one was due, however early it closed
+    norm_max: float = 0.0  # the cap on a replica's norm now
+    frozen: bool = False  # rows are being read: none may advance
+    public_stable: bool = True  # the public replica is not being written
+    announced: bool = False  # the newest update is durable and may be said
+    done: bool = False  # the last round is mixed

@@ -56,5 +56,5 @@ def _said(attack: Attack | None, effect: Encode, rng: np.random.Generator) -> Ve
 
 def _apply(codec: Codec, data: "np.typing.NDArray[np.uint8]", public: Vector) -> None:
     decoder = codec.decoder(public, public)
-    decoder.feed(memoryview(data))
+    decoder.feed(data.data)
     decoder.finish()

@@ -34,7 +34,11 @@ class Workplace:
 
     def begin(self, request: dict[str, Any]) -> dict[str, Any]:
         """Load the task and its data; write the initial model into slot 0."""
-        from gossipfl.learning.session import Session  # torch is imported here, once
+        import torch  # here, once: whoever imports this module need not have it
+
+        from gossipfl.learning.session import Session
+
+        torch.set_num_threads(1)  # sums in one order; and every pass need not ask for it
 
         self._place = request["place"]
         self._rule = load_rule(request["mixing"])

@@ -1,15 +1,17 @@
 """Many engines in one process on a virtual clock: what a test needs to break a protocol on purpose.
 
-Links deliver in order after a fixed latency; jobs take a fixed time. A test may drop, change or
-delay messages through `World.tamper`, cut links, stop nodes and start them again from their state.
+A link delivers control frames in order and data in order, each after its latency; a closed link
+loses what is on its way. A test may drop, change or delay messages through `World.tamper` and
+`World.latency`, cut links, stop nodes, start them again from their state, or speak as a member.
 """
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgpack
 import numpy as np
 
 from gossipfl.effects import (
@@ -20,19 +22,22 @@ from gossipfl.effects import (
     Left,
     Mix,
     Persist,
+    Rejected,
     Send,
     SendData,
     Snapshot,
     Train,
 )
 from gossipfl.engine import Engine
+from gossipfl.errors import Refusal
 from gossipfl.federation import Constitution, Federation, MemberEntry
 from gossipfl.mixing.rule import load_rule
 from gossipfl.setup import Limits, Setup
 from gossipfl.streams import stream
 from gossipfl.types import LinkId, PeerId, Vector
-from gossipfl.update import close, snapshot
-from gossipfl.wire.chunks import data_message
+from gossipfl.update import close, digest_of, snapshot
+from gossipfl.wire.chunks import DATA_TAG, data_message
+from gossipfl.wire.frame import Kind, Sealer
 from gossipfl.wire.identity import Identity
 
 LATENCY = 0.001
@@ -74,7 +79,12 @@ class Node:
     def of(self, kind: type[Any]) -> list[Any]:
         return [effect for _, effect in self.effects if isinstance(effect, kind)]
 
+    @property
+    def refusals(self) -> Counter[Refusal]:
+        return Counter(effect.refusal for effect in self.of(Rejected))
 
+
+Latency = Callable[[PeerId, PeerId, bytes], float]
 Tamper = Callable[[PeerId, PeerId, bytes], Iterable[bytes]]
 
 
@@ -82,6 +92,7 @@ Tamper = Callable[[PeerId, PeerId, bytes], Iterable[bytes]]
 class Options:
     size: int = 5
     train_s: float = 0.05
+    pause_s: float = 0.0  # of every other job
     limits: Limits = field(default_factory=Limits)
     edges: Callable[[str, str], bool] = lambda a, b: True
     setup: dict[str, dict[str, Any]] = field(default_factory=dict)  # changes, by node
@@ -96,12 +107,17 @@ class World:
         self.now = 0.0
         self.nodes: dict[PeerId, Node] = {}
         self.tamper: Tamper = lambda sender, recipient, message: [message]
+        self.latency: Latency = lambda sender, recipient, message: LATENCY
+        self.train_s: Callable[[PeerId], float] = lambda name: self.options.train_s
+        self.observe: Callable[[PeerId, Effect], None] = lambda name, effect: None
         self.persist_fails: set[PeerId] = set()
         self.silent_jobs: set[PeerId] = set()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._links: dict[tuple[PeerId, LinkId], tuple[PeerId, LinkId]] = {}
+        self._arrives: defaultdict[tuple[PeerId, LinkId, bool], float] = defaultdict(float)
         self._starts: defaultdict[PeerId, int] = defaultdict(int)
+        self._spoken = 0
         targets = np.random.default_rng(7)
         self.targets = {
             name: targets.normal(size=self.options.size).astype(np.float32) for name in fed.names
@@ -109,9 +125,11 @@ class World:
 
     # --- what a test does ----------------------------------------------------------------------
 
-    def start(self, name: str, restored: DurableState | None = None) -> Node:
+    def start(
+        self, name: str, restored: DurableState | None = None, incarnation: int | None = None
+    ) -> Node:
         me = PeerId(name)
-        self._starts[me] += 1
+        self._starts[me] = incarnation or self._starts[me] + 1
         names = self.federation.names
         setup = Setup(
             federation=self.federation,
@@ -151,6 +169,18 @@ class World:
                 if self.options.edges(one, other):
                     self.link(one, other)
 
+    def link_to_all(self, name: str) -> None:
+        """Open a link from a node to each of its neighbors that is up."""
+        for other in self.nodes[PeerId(name)].engine.setup.neighbors:
+            if other in self.nodes and self.nodes[other].up:
+                self.link(name, other)
+
+    def links_between(self, one: str, other: str) -> list[LinkId]:
+        """The open links of `one` to `other`."""
+        return [
+            link for (name, link), (end, _) in self._links.items() if (name, end) == (one, other)
+        ]
+
     def link(self, dialer: str, listener: str) -> tuple[LinkId, LinkId]:
         """Open one link, dialed by `dialer`."""
         one, other = PeerId(dialer), PeerId(listener)
@@ -158,8 +188,9 @@ class World:
         ids = LinkId(self._count), LinkId(self._count + 1)
         self._links[one, ids[0]] = (other, ids[1])
         self._links[other, ids[1]] = (one, ids[0])
-        self._carry(one, self.nodes[one].engine.connected(ids[0], other, self.now, dialed=True))
-        self._carry(other, self.nodes[other].engine.connected(ids[1], one, self.now, dialed=False))
+        nodes = self.nodes
+        self._carry(one, nodes[one].engine.connected(ids[0], other, self.now, dialed=True))
+        self._carry(other, nodes[other].engine.connected(ids[1], one, self.now, dialed=False))
         return ids
 
     def cut(self, one: PeerId, link: LinkId) -> None:
@@ -182,10 +213,40 @@ class World:
         """Stop a node as kill -9 would; return what it had made durable."""
         me = PeerId(name)
         self.nodes[me].up = False
+        self.hang_up(name)
+        return self.nodes[me].saved
+
+    def hang_up(self, name: str) -> None:
+        """Close every link of a node."""
+        me = PeerId(name)
         for (owner, link), _ in list(self._links.items()):
             if owner == me:
                 self.cut(me, link)
-        return self.nodes[me].saved
+
+    def sealer(self, name: str, *, federation: bytes = b"", layout: bytes = LAYOUT) -> Sealer:
+        """Sign as a member would that speaks besides its own node, in the same start."""
+        digest = federation or self.federation.digest
+        sealer = Sealer(identity(name), digest, layout, self._starts[PeerId(name)])
+        self._spoken += 40  # numbers the node itself does not use, inside the window
+        sealer._sequence = self.nodes[PeerId(name)].engine._dialog._sealer._sequence + self._spoken
+        return sealer
+
+    def sealed(self, name: str, kind: Kind, *body: object, **header: object) -> bytes:
+        """Sign any positions as a frame of a member; `header` replaces single positions."""
+        sealer = self.sealer(name)
+        positions = {
+            "version": 1,
+            "kind": int(kind),
+            "federation": self.federation.digest,
+            "sender": identity(name).public,
+            "recipient": b"",
+            "incarnation": sealer.incarnation,
+            "sequence": sealer._sequence,
+            "round": 0,
+            "layout": LAYOUT,
+            **header,
+        }
+        return sign(name, kind, msgpack.packb([*positions.values(), *body]))
 
     def inject(self, sender: str, recipient: str, message: bytes) -> None:
         """Deliver bytes to a node on its link to `sender`, now."""
@@ -211,6 +272,9 @@ class World:
         node = self.nodes[name]
         for effect in effects:
             node.effects.append((self.now, effect))
+            self.observe(name, effect)
+            if not node.up:
+                return  # the observer has killed it
             match effect:
                 case Send(link, frame):
                     self._transmit(name, link, frame)
@@ -233,13 +297,13 @@ class World:
                     out[:] = model + 0.5 * (self.targets[name] - model)
                     return engine.trained(float(np.linalg.norm(out)), self.now)
 
-                self._later(name, self.options.train_s, train)
+                self._later(name, self.train_s(name), train)
             case Encode():
                 update = close(effect, stream(0, name, "attack", effect.round))
-                self._later(name, 0.0, lambda: engine.encoded(update, self.now))
+                self._later(name, self.options.pause_s, lambda: engine.encoded(update, self.now))
             case Snapshot(public):
                 copy = snapshot(public)
-                self._later(name, 0.0, lambda: engine.snapshotted(copy, self.now))
+                self._later(name, self.options.pause_s, lambda: engine.snapshotted(copy, self.now))
             case Persist(state):
                 self._persist(name, state)
             case Mix(_, own, received, weights, out):
@@ -248,7 +312,7 @@ class World:
                     out[:] = engine.setup.rule(own, received, weights)
                     return engine.mixed(float(np.linalg.norm(out)), self.now)
 
-                self._later(name, 0.0, mix)
+                self._later(name, self.options.pause_s, mix)
             case Left():
                 self.nodes[name].up = False
             case _:
@@ -257,10 +321,10 @@ class World:
     def _persist(self, name: PeerId, state: DurableState) -> None:
         node = self.nodes[name]
         if name in self.persist_fails:
-            self._later(name, 0.0, lambda: node.engine.not_persisted(self.now))
+            self._later(name, self.options.pause_s, lambda: node.engine.not_persisted(self.now))
             return
         node.saved = replace(state, model=state.model.copy(), public=state.public.copy())
-        self._later(name, 0.0, lambda: node.engine.persisted(self.now))
+        self._later(name, self.options.pause_s, lambda: node.engine.persisted(self.now))
 
     def _later(self, name: PeerId, delay: float, job: Callable[[], list[Effect]]) -> None:
         node = self.nodes[name]
@@ -283,7 +347,15 @@ class World:
                 if node.up and (other, number) in self._links:
                     self._carry(other, node.engine.receive(number, copy, self.now))
 
-            self.at(LATENCY, deliver)
+            # As on a real link: control may overtake data that waits, data never anything
+            control, data = (name, link, False), (name, link, True)
+            before = self._arrives[control]
+            arrival = max(self.now + self.latency(name, other, copy), before)
+            if copy[:1] == bytes([DATA_TAG]):
+                self._arrives[data] = arrival = max(arrival, self._arrives[data])
+            else:
+                self._arrives[control] = arrival
+            self.at(arrival - self.now, deliver)
 
     def _wake(self, name: PeerId) -> None:
         node = self.nodes[name]
@@ -302,3 +374,16 @@ class World:
 def models(world: World) -> list[Vector]:
     """Every node's model, in member order."""
     return [world.nodes[name].engine.model for name in world.federation.names]
+
+
+def sign(name: str, kind: Kind, packed: bytes) -> bytes:
+    """Sign any bytes as a control frame of a kind."""
+    return bytes([kind]) + packed + identity(name).sign(f"control/{kind.name.lower()}", packed)
+
+
+def weights(world: World, name: str) -> list[bytes]:
+    """Digests of everything a node knows of anybody's model."""
+    engine = world.nodes[PeerId(name)].engine
+    return [digest_of(row) for row in (engine.model, engine.own, engine.public)] + [
+        digest_of(row) for row in engine.inbox.rows()
+    ]

@@ -1,12 +1,13 @@
 """What a user writes: a model, this member's data, a loss and measures. Nothing of the network."""
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from pydantic import Field
+from pydantic import field_validator
 from torch import Tensor, nn
 
 import gossipfl.tasks
@@ -130,11 +131,27 @@ class GradientDescent:
 class Task(family.Member):
     """What is learned, and from what; a concrete task sets defaults for the three fields."""
 
-    epochs: int = Field(ge=1)
-    """Passes over the member's own data in one round."""
-    batch_size: int = Field(ge=0)
+    epochs: int
+    """Passes over the member's own data in one round; at least 1."""
+    batch_size: int
     """Samples per step; 0 = all of them."""
-    learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    learning_rate: float
+    """Step size; positive and finite."""
+
+    # Validators, not Field bounds: a task that gives a field its default would drop the bounds.
+    @field_validator("epochs", "learning_rate", check_fields=False)
+    @classmethod
+    def _positive(cls, value: float) -> float:
+        if not 0 < value < math.inf:
+            raise ValueError("must be positive and finite")
+        return value
+
+    @field_validator("batch_size", check_fields=False)
+    @classmethod
+    def _not_negative(cls, value: int) -> int:
+        if value < 0:
+            raise ValueError("must not be negative; 0 means all samples in one step")
+        return value
 
     @abstractmethod
     def model(self) -> nn.Module:

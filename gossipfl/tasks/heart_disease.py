@@ -79,8 +79,8 @@ HELD_OUT = 1 / 3  # of each hospital's patients, with and without disease alike
 class HeartDisease(Task):
     """Logistic regression: full-batch steps, so that hospitals of any size take equally many.
 
-    Made for 40 rounds. Ten steps in each bring a hospital close to what its own data says; with
-    fewer, a rule that trims keeps the slowest of three learners and honest models lag behind.
+    Made for 40 rounds. Ten steps in each bring a hospital close to what its own data says. With
+    two, a lying Cleveland or Budapest costs the others 0.05 of accuracy, with ten 0.03 (30 seeds).
     """
 
     kind: ClassVar[str] = "heart-disease"

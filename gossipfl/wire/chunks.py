@@ -54,7 +54,7 @@ class Payload:
     @classmethod
     def of(cls, data: npt.NDArray[np.uint8]) -> "Payload":
         """Digest every chunk of `data`."""
-        view = memoryview(data)
+        view = data.data
         digests = b"".join(
             blake3(view[start : start + CHUNK_BYTES]).digest()
             for start in range(0, len(data), CHUNK_BYTES)
@@ -76,7 +76,7 @@ def data_message(payload: Payload, index: int) -> tuple[bytes, memoryview]:
     if index == LIST_INDEX:
         return header, memoryview(payload.digests)
     start = index * CHUNK_BYTES
-    return header, memoryview(payload.data)[start : start + CHUNK_BYTES]
+    return header, payload.data.data[start : start + CHUNK_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ class Download:
         self.arrived = 0  # chunks accepted, all below this index
         self._asked = 0  # chunks asked for, all below this index
         self._list_asked = False
-        self._repeats = 0  # pieces that may come twice, over the old link and the new one
+        self._repeats = 0  # chunks that may come twice, over the old link and the new one
+        self._list_repeats = 0  # the same of the digest list
         self._digests: bytes | None = None
 
     @property
@@ -132,9 +133,16 @@ class Download:
 
     def restart(self) -> None:
         """Forget what was asked for on a link that is replaced; what arrived is kept."""
-        self._repeats = self._asked - self.arrived
+        self._repeats += self._asked - self.arrived
+        self._list_repeats += self._list_asked and self._digests is None
         self._asked = self.arrived
-        self._list_asked = False
+        self._list_asked = self._digests is not None
+
+    @property
+    def outstanding(self) -> int:
+        """How many pieces that were asked for may still come, the doubles included."""
+        lists = self._list_repeats + (self._list_asked and self._digests is None)
+        return lists + self._repeats + self._asked - self.arrived
 
     def wants(self) -> tuple[int, int] | None:
         """Return what to ask for now as (first index, count), or None.
@@ -187,6 +195,9 @@ class Download:
         return piece.body
 
     def _take_list(self, piece: Piece) -> None:
+        if self._digests is not None and self._list_repeats > 0:
+            self._list_repeats -= 1
+            return
         if not self._list_asked or self._digests is not None:
             raise PeerFault(Refusal.UNREQUESTED, "a digest list was not asked for")
         expected = chunk_count(self.length) * DIGEST_BYTES

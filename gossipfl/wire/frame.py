@@ -21,6 +21,7 @@ from gossipfl.wire.identity import Identity, verify
 
 __all__ = [
     "CONTROL_BYTES_MAX",
+    "ROSTER_ROWS_MAX",
     "VERSION",
     "Body",
     "Done",
@@ -43,6 +44,9 @@ CONTROL_BYTES_MAX = 16 * 1024  # the most hostile array of this size parses in u
 _SIGNATURE_BYTES = 64
 _COUNTER_MAX = 2**62  # far beyond any run, and a signed 64-bit integer everywhere
 _DETAIL_CHARS_MAX = 400  # a refusal's reason is one or two sentences
+ROSTER_ROWS_MAX = 32  # a frame: with names and addresses of full length they take 12 KiB
+_NAME_CHARS_MAX = 64  # as in federation.toml
+_ADDRESS_CHARS_MAX = 260  # a DNS name has at most 253, then a colon and a port
 
 
 class Kind(enum.IntEnum):
@@ -170,7 +174,8 @@ def _fields(body: Body) -> list[object]:
         case Refused(code, detail):
             return [code, detail[:_DETAIL_CHARS_MAX]]
         case Roster(offset, total, rows):
-            return [offset, total, rows]
+            cut = [(name, digest, address[:_ADDRESS_CHARS_MAX]) for name, digest, address in rows]
+            return [offset, total, cut]
         case Leave() | Done():
             return []
 
@@ -260,7 +265,7 @@ def _unpack(packed: bytes) -> list[Any]:
         fields = msgpack.unpackb(packed, use_list=True, raw=False, max_map_len=0, max_ext_len=0)
     except (ValueError, msgpack.UnpackException) as error:  # StackError is a ValueError
         raise PeerFault(Refusal.NOT_MSGPACK, f"not msgpack: {error}") from error
-    if not isinstance(fields, list):
+    if not isinstance(fields, list) or any(isinstance(field, bool) for field in fields):
         raise PeerFault(Refusal.MALFORMED, "not an array of fixed positions")
     return fields
 
@@ -292,11 +297,14 @@ def _parse(kind: Kind, fields: list[Any], sender: bytes, recipient: bytes, raw: 
         raise PeerFault(Refusal.WRONG_RECIPIENT, "the frame is for somebody else")
     counters_hold = 0 < incarnation < _COUNTER_MAX and 0 < sequence < _COUNTER_MAX
     digests_hold = len(federation) == DIGEST_BYTES and len(layout) == DIGEST_BYTES
-    round_holds = -1 <= round_ < _COUNTER_MAX
+    round_holds = (0 if broadcast else -1) <= round_ < _COUNTER_MAX
     if claimed_kind != kind or not (counters_hold and digests_hold and round_holds):
         raise PeerFault(Refusal.MALFORMED, "a header value is out of its range")
     body = _BODY_OF[kind](fields[9:])
     return Frame(sender, incarnation, sequence, round_, federation, layout, body, raw)
+
+
+_CODES = frozenset(str(refusal) for refusal in Refusal)  # others would fill our tables
 
 
 def _malformed(kind: Kind) -> PeerFault:
@@ -321,7 +329,7 @@ def _offer(fields: list[Any]) -> Body:
 
 def _want(fields: list[Any]) -> Body:
     match fields:
-        case [(0 | 1) as part, bytes() as root, int() as first, int() as count]:
+        case [int() as part, bytes() as root, int() as first, int() as count] if part in (0, 1):
             if len(root) == DIGEST_BYTES and -1 <= first < 2**32 and 0 <= count < 2**32:
                 return Want(Part(part), root, first, count)
     raise _malformed(Kind.WANT)
@@ -329,22 +337,26 @@ def _want(fields: list[Any]) -> Body:
 
 def _refused(fields: list[Any]) -> Body:
     match fields:
-        case [str() as code, str() as detail] if len(detail) <= _DETAIL_CHARS_MAX >= len(code):
-            return Refused(code, detail)
+        case [str() as code, str() as detail] if code in _CODES and detail.isprintable():
+            if len(detail) <= _DETAIL_CHARS_MAX:
+                return Refused(code, detail)
     raise _malformed(Kind.REFUSED)
 
 
 def _roster(fields: list[Any]) -> Body:
     match fields:
         case [int() as offset, int() as total, list() as rows]:
-            return Roster(offset, total, tuple(_roster_row(row) for row in rows))
+            if 1 <= len(rows) <= ROSTER_ROWS_MAX and 0 <= offset < total:
+                return Roster(offset, total, tuple(_roster_row(row) for row in rows))
     raise _malformed(Kind.ROSTER)
 
 
 def _roster_row(row: object) -> tuple[str, Digest, str]:
     match row:
         case [str() as name, bytes() as certificate, str() as address]:
-            return name, certificate, address
+            short = len(name) <= _NAME_CHARS_MAX and len(address) <= _ADDRESS_CHARS_MAX
+            if short and len(certificate) == DIGEST_BYTES:
+                return name, certificate, address
     raise _malformed(Kind.ROSTER)
 
 

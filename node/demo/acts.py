@@ -133,6 +133,7 @@ class _Stage:
                 Member(name, hospital.path, script.attack if name == liar else None)
                 for name, hospital in HOSPITALS.items()
             ),
+            node={"start_quorum": len(HOSPITALS) - 1},  # all four from the first round on
         )
         network = Network(plan, directory)
         with self.screen.act(title, script.rounds):
