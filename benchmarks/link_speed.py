@@ -228,7 +228,7 @@ async def links_dialer(port: int, messages: int, repeats: int) -> Figures:
     return await through_links(False, port, messages, repeats)
 
 
-LOOPS: Final = {  # name: (listener, dialer); a transfer through the engine would be a third
+LOOPS: Final = {  # name: (listener, dialer)
     "bare": (bare_listener, bare_dialer),
     "links": (links_listener, links_dialer),
 }
@@ -243,11 +243,16 @@ def one_end(name: str, end: int, port: int, sizes: tuple[int, int], pipe: Pipe) 
     pipe.send(asyncio.run(LOOPS[name][end](port, *sizes)))
 
 
-def measure(name: str, sizes: tuple[int, int]) -> dict[str, Figures]:
-    """Run one loop in two processes; what the dialer received is what the listener sent."""
+def free_port() -> int:
+    """Return a loopback port that is free now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+        return int(free.getsockname()[1])
+
+
+def measure(name: str, sizes: tuple[int, int]) -> dict[str, Figures]:
+    """Run one loop in two processes; what the dialer received is what the listener sent."""
+    port = free_port()
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     for end in range(2):

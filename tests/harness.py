@@ -231,12 +231,12 @@ class World:
         sealer._sequence = self.nodes[PeerId(name)].engine._dialog._sealer._sequence + self._spoken
         return sealer
 
-    def sealed(self, name: str, kind: Kind, *body: object, **header: object) -> bytes:
+    def sealed(self, name: str, tag: Kind, /, *body: object, **header: object) -> bytes:
         """Sign any positions as a frame of a member; `header` replaces single positions."""
         sealer = self.sealer(name)
         positions = {
             "version": 1,
-            "kind": int(kind),
+            "kind": int(tag),
             "federation": self.federation.digest,
             "sender": identity(name).public,
             "recipient": b"",
@@ -246,7 +246,7 @@ class World:
             "layout": LAYOUT,
             **header,
         }
-        return sign(name, kind, msgpack.packb([*positions.values(), *body]))
+        return sign(name, tag, msgpack.packb([*positions.values(), *body]))
 
     def inject(self, sender: str, recipient: str, message: bytes) -> None:
         """Deliver bytes to a node on its link to `sender`, now."""

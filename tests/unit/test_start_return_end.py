@@ -14,11 +14,11 @@ from gossipfl.effects import (
     Mix,
     PeerDown,
     PeerUp,
-    Persist,
     RefusedBy,
     RoundClosed,
     Send,
     SendData,
+    Train,
     UpdateAccepted,
 )
 from gossipfl.engine import Phase
@@ -329,7 +329,8 @@ def test_a_late_joiner_jumps_and_one_liar_neither_rushes_nor_stalls(liar: bool) 
     e = PeerId("e")
     world.run(joined + 0.6)
     first = world.nodes[e].of(RoundClosed)[0]
-    assert 9 <= first.round <= 14
+    assert 9 <= first.round <= (19 if liar else 12)  # the liar costs the shortest wait, 0.4 s
+    assert set("abc") <= set(first.senders)
     assert first.seconds < 0.5
     run(world, names="abc" if liar else "abcde")
     honest = "abc" if liar else "abcd"
@@ -337,7 +338,10 @@ def test_a_late_joiner_jumps_and_one_liar_neither_rushes_nor_stalls(liar: bool) 
         closed = world.nodes[PeerId(name)].of(RoundClosed)
         assert [record.round for record in closed] == list(range(40))
     run(world, names="e")
-    assert as_good_as(world, "e", honest)
+    last = [record.round for record in world.nodes[e].of(RoundClosed)]
+    assert last == list(range(last[0], 40))  # it jumped once, and then kept up
+    if not liar:
+        assert as_good_as(world, "e", honest)
     if liar:
         assert world.nodes[A].refusals[Refusal.FAR_ROUND] == 1
 
@@ -545,8 +549,9 @@ def test_a_resumed_node_mixes_the_update_that_it_had_offered() -> None:
     world.start("a", state)
     world.link_to_all("a")
     world.run(world.now + 0.03)
-    mix = [effect for effect in world.nodes[A].of(Mix) if effect.round >= state.round][0]
-    assert np.array_equal(mix.own, state.model) or world.nodes[A].engine.round > state.round + 1
+    mixed = [effect.round for effect in world.nodes[A].of(Mix)]
+    assert mixed[-1] == state.round
+    assert world.nodes[A].of(Train)[-1].round == state.round + 1  # what was offered is not redone
 
 
 def test_pieces_of_a_small_model_are_never_asked_for() -> None:

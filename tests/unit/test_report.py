@@ -1,0 +1,62 @@
+"""The records that every host writes."""
+
+import json
+
+import pytest
+
+from gossipfl.effects import RoundClosed
+from gossipfl.errors import Refusal
+from gossipfl.report import Participation, RoundRecord, neighbor_report
+from gossipfl.types import PeerId
+from tests.harness import World, federation
+
+A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
+
+
+def closed(round_: int, *senders: PeerId) -> RoundClosed:
+    return RoundClosed(round_, senders, (), 0.1)
+
+
+def test_a_round_is_written_as_json() -> None:
+    record = RoundRecord(3, (B,), (C,), 0.12345678, None, {"accuracy": 0.5, "auc": None})
+    assert json.loads(json.dumps(record.as_json())) == {
+        "round": 3,
+        "senders": ["b"],
+        "missing": ["c"],
+        "seconds": 0.123457,
+        "loss": None,
+        "measures": {"accuracy": 0.5, "auc": None},
+    }
+
+
+def test_whoever_took_part_in_half_of_the_rounds_counts_as_a_member() -> None:
+    taken = Participation(A, (B, C))
+    assert taken.members == 0
+    for round_, senders in enumerate([(B, C), (B,), (B,), (B,)]):
+        taken.add(closed(round_, *senders))
+    assert (taken.rounds, taken.counts) == (4, {A: 4, B: 4, C: 1})
+    assert taken.members == 2
+    taken.add(closed(4, B, C))
+    taken.add(closed(5, B, C))
+    assert taken.members == 3
+
+
+def test_a_neighbor_is_reported_as_the_engine_knows_it() -> None:
+    world = World(federation("abcd"))
+    for name in "abcd":
+        world.start(name)
+    for one, other in ("ab", "ac", "bc"):
+        world.link(one, other)
+    unheard = neighbor_report(world.nodes[A].engine, PeerId("d"), 0.0)
+    assert (unheard["last_heard_s"], unheard["up"], unheard["round"]) == (None, False, -1)
+    for other in "abc":
+        world.link("d", other)
+    world.run(0.33)
+    world.inject("b", "a", b"\x02" * 99)
+    report = neighbor_report(world.nodes[A].engine, B, world.now + 2.0)
+    assert json.loads(json.dumps(report)) == report
+    assert report["refused"] == {str(Refusal.BAD_SIGNATURE): 1}
+    assert report["deltas_accepted"] == report["round"] + 1 > 3
+    assert report["last_heard_s"] == pytest.approx(2.0)
+    assert (report["up"], report["live"], report["staleness"]) == (True, True, 0)
+    assert (report["incarnation"], report["snapshots_accepted"], report["missed"]) == (1, 0, 0)
