@@ -36,8 +36,9 @@ lint: $(VENV)/.ready-dev  ## style, formatting and types only
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready-dev  ## print speed and memory, with the command behind each figure
-	@for script in benchmarks/[a-z]*.py; do \
-		echo "$$ $(BIN)/python $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in round_speed transfer_speed; do \
+		echo "$$ $(BIN)/python -m benchmarks.$$script"; \
+		$(BIN)/python -m benchmarks.$$script || exit 1; done
 
 clean:  ## remove what these targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist

@@ -1,6 +1,6 @@
 """How fast one loopback link between two processes is, each way, TLS included.
 
-    python benchmarks/link_speed.py [--json] [--megabytes 100] [--repeats 5]
+    python -m benchmarks.link_speed [--json] [--megabytes 100] [--repeats 5]
 
 `bare` is a WebSocket loop of aiohttp alone; `links` is the same through node.links with a BLAKE3
 digest of each message on both ends. The ends are pinned to a core each. A message is 1 MiB, MB is

@@ -1,6 +1,6 @@
 """Seconds a round, seconds to the first round and memory of real nodes on loopback.
 
-    python benchmarks/round_speed.py [--json] [--rounds 60]
+    python -m benchmarks.round_speed [--json] [--rounds 60]
 
 Digits, MLP 64-128-10, batch 32, one epoch a round, ring, mean; TLS, signatures and digests on; no
 evaluation inside the round. A round is timed on each node, from its opening to the end of its

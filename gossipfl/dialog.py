@@ -50,7 +50,6 @@ _ROSTER_MAX = 4096  # rows of a member list from outside: 1.5 MB, far above any 
 _SERVED_MAX = 16  # pieces one want may ask for: twice an honest receiver's window
 _FATAL = {Refusal.WRONG_FEDERATION, Refusal.WRONG_LAYOUT, Refusal.STALE_INCARNATION}
 
-
 _Answer: TypeAlias = "Callable[[Dialog, Link, Frame, Seconds], list[Effect]]"
 
 
@@ -128,14 +127,11 @@ class Dialog:
         if frame.federation != mine.digest:
             theirs = frame.body.constitution if isinstance(frame.body, Hello) else ""
             lines = diff(mine.text, theirs) if theirs else []
-            raise PeerFault(
-                Refusal.WRONG_FEDERATION,
-                "federation files differ: " + ("; ".join(lines) or "another digest"),
-            )
+            detail = "; ".join(lines) or "another digest"
+            raise PeerFault(Refusal.WRONG_FEDERATION, f"federation files differ: {detail}")
         if frame.layout != self._layout:
-            raise PeerFault(
-                Refusal.WRONG_LAYOUT, "the models differ in names, shapes or types of parameters"
-            )
+            detail = "the models differ in names, shapes or types of parameters"
+            raise PeerFault(Refusal.WRONG_LAYOUT, detail)
 
     def _on_hello(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
         hello, peer = frame.body, link.peer
@@ -188,9 +184,8 @@ class Dialog:
         own = self._standing.round
         if not own - BEHIND_MAX <= frame.round:
             raise PeerFault(Refusal.STALE_ROUND, f"round {frame.round} offered in round {own}")
-        last = self._federation.constitution.rounds - 1
-        horizon = min(max(own, self.target()) + AHEAD_MAX, last)
-        if frame.round > horizon:
+        if frame.round > (horizon := self._horizon()):
+            peer.far = True
             detail = f"round {frame.round} offered, at most {horizon} is plausible"
             raise PeerFault(Refusal.FAR_ROUND, detail)
 
@@ -199,6 +194,10 @@ class Dialog:
         rounds = [peer.offered_round for peer in self._membership.linked]
         last = self._federation.constitution.rounds - 1
         return min(jump_target(rounds, self._byzantine), last)
+
+    def _horizon(self) -> Round:
+        last = self._federation.constitution.rounds - 1
+        return min(max(self._standing.round, self.target()) + AHEAD_MAX, last)
 
     def behind(self) -> list[PeerId]:
         """Return the live neighbors whose model of the target round is not here yet."""
@@ -242,9 +241,15 @@ class Dialog:
         return effects
 
     def thaw(self, now: Seconds) -> list[Effect]:
-        """Let rows advance again, and those in whose turn it is."""
+        """Let rows advance again; ask for those that seemed too far ahead when they came."""
         self._standing.frozen = False
-        return [effect for peer in self._membership for effect in self.install(peer, now)]
+        effects: list[Effect] = []
+        for peer in self._membership:
+            effects += self.install(peer, now)
+            if peer.far and peer.offered_round <= self._horizon():
+                peer.far = False
+                effects += self.say_to(peer, Want(Part.SNAPSHOT))
+        return effects
 
     def _release(self, peer: Peer, now: Seconds) -> list[Effect]:
         link = peer.current
@@ -347,8 +352,7 @@ class Dialog:
 
     def say(self, body: Body) -> list[Effect]:
         """Say something to every neighbor with a link."""
-        links = [peer.current for peer in self._membership if peer.current is not None]
-        return [self._send(link, body) for link in links]
+        return [effect for peer in self._membership for effect in self.say_to(peer, body)]
 
     def say_to(self, peer: Peer, body: Body) -> list[Effect]:
         """Say something to one neighbor, if a link is up."""

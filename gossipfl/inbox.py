@@ -16,7 +16,7 @@ from gossipfl.wire.frame import Frame, Offer
 
 __all__ = ["AHEAD_MAX", "BEHIND_MAX", "EquivocationFault", "Inbox"]
 
-BEHIND_MAX = 2  # rounds: an older model would pull a node back more than its lateness is worth
+BEHIND_MAX = 8  # rounds: a machine eight times slower than its neighbors still counts
 AHEAD_MAX = 8  # rounds beyond what b + 1 neighbors claim: room for a fast neighbor, not for a leap
 _SIGNED_KEPT = 16  # rounds whose signed digests are remembered: all that the window admits
 _PASSING_KEPT = 8  # payloads given up of which pieces are still on their way
@@ -147,7 +147,7 @@ class Inbox:
         slot = self._slots[peer]
         replica, offer = slot.replica, held.offer
         assembly = replica.assembly
-        if assembly is not None and assembly.download.root == offer.root:
+        if assembly is not None and (assembly.round, assembly.offer) == (held.round, offer):
             self.ignore(peer, offer)  # on its way already
             return None
         if assembly is not None and not offer.snapshot:

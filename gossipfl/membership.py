@@ -61,6 +61,7 @@ class Peer:
     left: bool = False
     done: bool = False
     members_differ: bool = False
+    far: bool = False  # it offered a round that seemed implausible, for want of other claims
     deltas: int = 0
     snapshots: int = 0
     frames: int = 0  # control frames verified

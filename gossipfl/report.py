@@ -1,9 +1,9 @@
 """The records that every host of the engine writes, one JSON object a line."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gossipfl.effects import RoundClosed
 from gossipfl.engine import Engine
 from gossipfl.types import PeerId, Round, Seconds
 
@@ -40,19 +40,26 @@ class RoundRecord:
 
 
 class Participation:
-    """Who took part in how many of the rounds that one node closed."""
+    """Who took part in how many of the rounds that one node closed; a round counts once."""
 
     def __init__(self, me: PeerId, neighbors: tuple[PeerId, ...]) -> None:
         self._me = me
-        self.rounds = 0
+        self._closed: set[Round] = set()
         self._counts: dict[PeerId, int] = dict.fromkeys((me, *neighbors), 0)
 
-    def add(self, closed: RoundClosed) -> None:
-        """Count one round."""
-        self.rounds += 1
-        self._counts[self._me] += 1
-        for sender in closed.senders:
-            self._counts[sender] += 1
+    def add(self, round_: Round, senders: Iterable[PeerId]) -> None:
+        """Count one round; one closed again after a crash changes nothing."""
+        if round_ in self._closed:
+            return
+        self._closed.add(round_)
+        for name in (self._me, *senders):
+            if name in self._counts:  # else it was a neighbor once
+                self._counts[name] += 1
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds were closed."""
+        return len(self._closed)
 
     @property
     def counts(self) -> dict[PeerId, int]:
@@ -61,8 +68,9 @@ class Participation:
 
     @property
     def members(self) -> int:
-        """How many members, this one included, took part in at least half of the rounds."""
-        return sum(2 * count >= self.rounds > 0 for count in self._counts.values())
+        """How many members took part in at least half of the rounds; this one always did."""
+        others = [count for name, count in self._counts.items() if name != self._me]
+        return 1 + sum(2 * count >= self.rounds > 0 for count in others)
 
 
 def neighbor_report(engine: Engine, peer: PeerId, now: Seconds) -> dict[str, Any]:

@@ -1,74 +1,78 @@
 """Puts one node together, supervises it, and takes it down whole.
 
-Order of start: store, worker, engine, status, links. A failure anywhere cancels the rest; what
+Order of start: store, status, worker, engine, links. A failure anywhere cancels the rest; what
 surfaces is the first error, with a sentence for the operator.
 """
 
 import asyncio
-import json
 import random
 import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from gossipfl.engine import Engine
-from gossipfl.errors import GossipError
-from gossipfl.report import RoundRecord
+from gossipfl.errors import GossipError, StoreError
 from gossipfl.setup import Setup
-from gossipfl.types import PeerId
+from gossipfl.types import Digest, PeerId
 from gossipfl.wire.chunks import DATA_BYTES_MAX
 from node.certificates import read_key
 from node.config import NodeConfig
 from node.connection import LinkOptions
 from node.driver import Driver
 from node.links import Links, MemberAddress
-from node.status import SOCKET_NAME, StatusServer, describe
+from node.model_file import MODEL_NAME, Parts, write_model
+from node.records import RECORDS_NAME, recording, recount
+from node.status import SOCKET_NAME, StatusServer, describe, starting
 from node.store import Origin, Store
 from node.worker import Worker
 from topology.analysis import metropolis_weights
 
-__all__ = ["MODEL_NAME", "RECORDS_NAME", "Outcome", "serve"]
-
-MODEL_NAME = "model.safetensors"
-RECORDS_NAME = "rounds.jsonl"
+__all__ = ["Outcome", "serve"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: who took part in how many rounds, and the node's last status."""
+    """How a run ended.
+
+    Attributes:
+        participation: in how many of the rounds that this node closed each member took part.
+        members: how many of them took part in at least half, this one included.
+        rounds: that this node closed, at earlier starts too.
+        status: the node's last.
+        model: where it was written; None if the node left before it had one.
+        failure: what could not be kept.
+    """
 
     participation: dict[PeerId, int]
     members: int
     rounds: int
     status: dict[str, Any]
     model: Path | None
+    failure: StoreError | None = None
 
 
-async def serve(
-    config: NodeConfig,
-    *,
-    exit_when_done: bool,
-    observe: Callable[[Driver], None] = lambda driver: None,
-) -> Outcome:
+async def serve(config: NodeConfig, *, exit_when_done: bool) -> Outcome:
     """Run a node until it is told to leave, or is done and was to exit then.
 
     Args:
         config: all that the node is told.
         exit_when_done: leave after the last round, once every live neighbor is done too.
-        observe: called once with the driver, before the first round.
 
     Raises:
         GossipError: what stopped the node; its `fix` is for the operator.
     """
+    settings = config.settings
     try:
-        with Store(config.settings.store, durable=config.settings.durable) as store:
-            return await _serve(config, store, exit_when_done=exit_when_done, observe=observe)
+        with _signals() as told, Store(settings.store, durable=settings.durable) as store:
+            return await _serve(config, store, told, exit_when_done=exit_when_done)
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        error = _first(group)
+        if error is group:
+            raise
+        raise error from group
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -83,50 +87,87 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def _serve(
-    config: NodeConfig,
-    store: Store,
-    *,
-    exit_when_done: bool,
-    observe: Callable[[Driver], None],
+    config: NodeConfig, store: Store, told: asyncio.Event, *, exit_when_done: bool
 ) -> Outcome:
-    settings = config.settings
+    directory = config.settings.store
     incarnation = store.next_incarnation()
     worker = Worker(_beginning(config))
     try:
-        async with asyncio.TaskGroup() as tasks:
-            begun = await worker.start(tasks)
-            engine, origin = _engine(config, store, worker, begun, incarnation, exit_when_done)
-            with _records(settings.store / RECORDS_NAME) as record:
+        async with StatusServer(
+            directory / SOCKET_NAME, lambda: starting(config, worker, incarnation)
+        ) as server:
+            begun = await _begin(worker, told)
+            if begun is None:
+                return Outcome({}, 1, 0, server.report(), None)
+            origin = Origin(config.federation.digest, begun["layout"])
+            restored = store.load(origin)
+            setup = _setup(config, begun["layout"], incarnation, exit_when_done=exit_when_done)
+            arena = worker.arena(begun["size"])
+            engine = Engine(setup, arena.vector(0), begun["norm"], arena.allocate, restored)
+            with recording(directory / RECORDS_NAME, anew=restored is None) as record:
                 driver = Driver(
                     engine,
                     worker,
                     (store, origin),
-                    evaluate_every=settings.evaluate_every,
+                    evaluate_every=config.settings.evaluate_every,
                     record=record,
                 )
-                observe(driver)
+                recount(directory / RECORDS_NAME, driver.seen.participation)
                 links = _links(config, driver)
                 clock = asyncio.get_running_loop().time
-
-                def report() -> dict[str, Any]:
-                    return describe(driver, links, worker, clock())
-
-                async with StatusServer(settings.store / SOCKET_NAME, report):
-                    linking = tasks.create_task(links.run(), name="links")
-                    with _signals(driver):
-                        await driver.run(links, tasks)
-                    status = report()
-                    linking.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await linking
-            model = settings.store / MODEL_NAME
-            await worker.export(engine.model, model)
-            await worker.stop()
-        seen = driver.seen.participation
-        return Outcome(seen.counts, seen.members, seen.rounds, status, model)
+                server.report = lambda: describe(driver, links, worker, clock())
+                await _drive(driver, links, told, server)
+            return _outcome(driver, directory / MODEL_NAME, begun["parts"], server.report())
     finally:
-        worker.kill()
-        worker.close()
+        await worker.close()
+
+
+async def _begin(worker: Worker, told: asyncio.Event) -> dict[str, Any] | None:
+    """Start the worker, None if the node is told to leave before it is up."""
+    async with asyncio.TaskGroup() as tasks:
+        start = tasks.create_task(worker.start(), name="start")
+        leaving = tasks.create_task(told.wait(), name="told to leave")
+        await asyncio.wait((start, leaving), return_when=asyncio.FIRST_COMPLETED)
+        start.cancel()
+        leaving.cancel()
+    return None if start.cancelled() else start.result()
+
+
+async def _drive(driver: Driver, links: Links, told: asyncio.Event, server: StatusServer) -> None:
+    """Run links and driver until the node has left."""
+
+    async def leave() -> None:
+        await told.wait()
+        driver.leave()
+
+    async with asyncio.TaskGroup() as tasks:
+        beside = [
+            tasks.create_task(links.run(), name="links"),
+            tasks.create_task(leave(), name="told to leave"),
+        ]
+        await driver.run(links, tasks)
+        last = server.report()  # with the links as they were
+        server.report = lambda: last
+        for task in beside:
+            task.cancel()
+
+
+def _outcome(driver: Driver, path: Path, parts: Parts, status: dict[str, Any]) -> Outcome:
+    """Write the model and sum up."""
+    engine, seen = driver.engine, driver.seen
+    failure = None
+    if seen.degraded:
+        failure = StoreError(
+            f"{seen.degraded}; what was learned since is not in it",
+            fix="Make the disk right and start the node again: it goes on from the older state.",
+        )
+    model: Path | None = path
+    try:
+        write_model(path, engine.own if driver.half_mixed else engine.model, parts)
+    except StoreError as error:
+        model, failure = None, failure or error
+    taken = seen.participation
+    return Outcome(taken.counts, taken.members, taken.rounds, status, model, failure)
 
 
 def _beginning(config: NodeConfig) -> dict[str, Any]:
@@ -145,38 +186,26 @@ def _beginning(config: NodeConfig) -> dict[str, Any]:
     }
 
 
-def _engine(
-    config: NodeConfig,
-    store: Store,
-    worker: Worker,
-    begun: dict[str, Any],
-    incarnation: int,
-    exit_when_done: bool,
-) -> tuple[Engine, Origin]:
+def _setup(config: NodeConfig, layout: Digest, incarnation: int, *, exit_when_done: bool) -> Setup:
     federation = config.federation
     me = PeerId(config.settings.member)
-    origin = Origin(federation.digest, begun["layout"])
-    restored = store.load(origin)
-    arena = worker.arena(begun["size"])
     weights = None
     if config.rule.uses_weights:
         own = metropolis_weights(config.graph)[federation.index(me)]
         weights = {name: own[federation.index(name)] for name in config.neighbors}
-    setup = Setup(
+    return Setup(
         federation=federation,
         me=me,
         neighbors=config.neighbors,
         rule=config.rule,
         identity=read_key(config.settings.key),
-        layout=begun["layout"],
+        layout=layout,
         incarnation=incarnation,
         codec=config.codec,
         attack=config.attack,
         weights=weights,
         limits=replace(config.limits, exit_when_done=exit_when_done),
     )
-    initial = arena.vector(0)
-    return Engine(setup, initial, begun["norm"], arena.allocate, restored), origin
 
 
 def _links(config: NodeConfig, driver: Driver) -> Links:
@@ -202,32 +231,23 @@ def _links(config: NodeConfig, driver: Driver) -> Links:
 
 
 @contextmanager
-def _records(path: Path) -> Iterator[Callable[[RoundRecord], None]]:
-    """Append every round to a file, a JSON object a line; `at` is when, in Unix seconds."""
-
-    def write(to: TextIO, record: RoundRecord) -> None:
-        to.write(json.dumps({"at": time.time(), **record.as_json()}) + "\n")
-        to.flush()
-
-    with path.open("a") as file:
-        yield lambda record: write(file, record)
-
-
-@contextmanager
-def _signals(driver: Driver) -> Iterator[None]:
-    """SIGTERM and Ctrl-C: say goodbye and keep the state; a second one ends at once."""
+def _signals() -> Iterator[asyncio.Event]:
+    """Yield what SIGTERM and Ctrl-C set; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     kinds = (signal.SIGTERM, signal.SIGINT)
+    told = asyncio.Event()
 
-    def leave() -> None:
-        driver.leave()
+    def tell() -> None:
+        told.set()
         for kind in kinds:
             loop.remove_signal_handler(kind)
+            signal.signal(kind, signal.SIG_DFL)
 
     for kind in kinds:
-        loop.add_signal_handler(kind, leave)
+        loop.add_signal_handler(kind, tell)
     try:
-        yield
+        yield told
     finally:
         for kind in kinds:
             loop.remove_signal_handler(kind)
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,14 +1,17 @@
 """Drives one engine: a single task owns it, so there are no locks.
 
-Inputs come through one bounded queue; effects are carried out in order. What takes long runs
-elsewhere and its end is an input again: training and mixing in the worker, encoding and writing
-in one thread, whose order keeps a snapshot from reading what the next update writes.
+Inputs come through one queue; effects are carried out in order. What takes long runs elsewhere
+and its end is an input again: training and mixing in the worker, encoding and writing in one
+thread, whose order keeps a snapshot from reading what the next update writes.
+
+The queue is bounded: messages wait for one of MESSAGES_MAX places, and of all else there is a
+handful at a time. So only a neighbor is ever made to wait, and closing waits for nobody.
 """
 
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,9 +57,11 @@ logger = logging.getLogger(__name__)
 
 Step: TypeAlias = Callable[[Seconds], list[Effect]]
 
-_INPUTS_MAX = 32  # messages of at most one chunk: 32 MiB, however many neighbors push
-_DEATHS_MAX = 3  # of the worker in one job; then the job is what kills it
+MESSAGES_MAX = 32  # of at most one chunk: 32 MiB, however many neighbors push
+DEATHS_MAX = 3  # of the worker in one job; then the job is what kills it
 _RECORDS_KEPT = 1000  # rounds shown by `status`; the report file has them all
+_TURN_S: Seconds = 0.005  # of steps in a row; then links, signals and `status` get theirs
+_LAST_JOBS_S: Seconds = 3.0  # for the last measuring; a node that was told to leave waits for none
 
 
 @dataclass
@@ -82,7 +87,7 @@ class Driver:
         worker: trains and mixes.
         store: keeps the state, with what the state belongs to.
         evaluate_every: rounds between two evaluations, 0 for never.
-        record: called with every closed round.
+        record: called with every closed round; a disk that is full costs lines, not the node.
     """
 
     def __init__(
@@ -98,15 +103,18 @@ class Driver:
         setup = engine.setup
         self.seen = Observations(Participation(setup.me, setup.neighbors))
         self.seen.model_digest = digest_of(engine.model)
+        self.half_mixed = False  # whether `engine.model` is being written, or was left so
         self._worker = worker
         self._store, self._origin = store
         self._evaluate_every = evaluate_every
         self._record = record
-        self._inputs: asyncio.Queue[Step] = asyncio.Queue(_INPUTS_MAX)
+        self._inputs: asyncio.Queue[Step] = asyncio.Queue()
+        self._places = asyncio.Semaphore(MESSAGES_MAX)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._limit = RateLimit()
         self._links: Links | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._jobs: set[asyncio.Task[None]] = set()
         self._left = False
 
     async def run(self, links: Links, tasks: asyncio.TaskGroup) -> None:
@@ -117,46 +125,60 @@ class Driver:
         """
         self._links, self._tasks = links, tasks
         clock = asyncio.get_running_loop().time
+        turn = clock()
         try:
-            self._carry_out(self.engine.start(clock()), clock())
+            self._carry_out(self.engine.start(turn), turn)
             while not self._left:
                 step = await self._next_step()
                 now = clock()
                 self._carry_out(step(now), now)
+                if now - turn > _TURN_S:
+                    await asyncio.sleep(0)
+                    turn = clock()
+            if self._jobs and self.seen.finished:
+                await asyncio.wait(self._jobs, timeout=_LAST_JOBS_S)
         finally:
             self._left = True
-            while not self._inputs.empty():
-                self._inputs.get_nowait()  # whoever waits to put something in may go on
+            for job in self._jobs:
+                job.cancel()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _next_step(self) -> Step:
+        wakeup = self.engine.next_wakeup()
+        if wakeup is not None and wakeup <= asyncio.get_running_loop().time():
+            await asyncio.sleep(0)
+            return self.engine.tick  # first: whoever sends without a pause must not stop the clock
         if not self._inputs.empty():
             return self._inputs.get_nowait()
         try:
-            async with asyncio.timeout_at(self.engine.next_wakeup()):
+            async with asyncio.timeout_at(wakeup):
                 return await self._inputs.get()
         except TimeoutError:
             return self.engine.tick
 
     def leave(self) -> None:
         """Ask the engine to say goodbye; `run` returns once the state is durable."""
-        assert self._tasks is not None
-        self._tasks.create_task(self._inputs.put(self.engine.leave), name="leave")
+        self._inputs.put_nowait(self.engine.leave)
 
     # --- from the links ------------------------------------------------------------------------
 
     async def opened(self, link: LinkId, peer: PeerId, dialed: bool) -> None:
         """Take a link whose certificates hold."""
-        await self._inputs.put(lambda now: self.engine.connected(link, peer, now, dialed=dialed))
+        self._inputs.put_nowait(lambda now: self.engine.connected(link, peer, now, dialed=dialed))
 
     async def received(self, link: LinkId, message: bytes) -> None:
-        """Take a message; a full queue makes the sender wait."""
-        await self._inputs.put(partial(self.engine.receive, link, message))
+        """Take a message; with MESSAGES_MAX waiting, its sender waits too."""
+        await self._places.acquire()
+
+        def step(now: Seconds) -> list[Effect]:
+            self._places.release()
+            return self.engine.receive(link, message, now)
+
+        self._inputs.put_nowait(step)
 
     async def closed(self, link: LinkId) -> None:
         """Take note that a link is gone."""
-        if not self._left:
-            await self._inputs.put(partial(self.engine.disconnected, link))
+        self._inputs.put_nowait(partial(self.engine.disconnected, link))
 
     def refused(self, origin: str, refusal: Refusal, detail: str) -> None:
         """Count what was refused before the engine saw it."""
@@ -213,9 +235,9 @@ class Driver:
                 self.seen.members_differ[peer] = diff
                 logger.warning(
                     "the member lists of this node and %s differ, so no update counts until "
-                    "federation.toml is the same on both:\n  %s",
+                    "federation.toml is the same on both:\n%s",
                     peer,
-                    "\n  ".join(diff),
+                    "\n".join(diff),
                 )
             case Equivocated(peer, round_, first, second):
                 logger.error(
@@ -233,13 +255,12 @@ class Driver:
             logger.warning("refused from %s: %s: %s%s", origin, refusal, detail, more)
 
     def _close_round(self, closed: RoundClosed) -> None:
-        self.seen.participation.add(closed)
+        self.seen.participation.add(closed.round, closed.senders)
         done = closed.round + 1
         last = done == self.engine.setup.federation.constitution.rounds
         every = self._evaluate_every
         if every and (last or done % every == 0):
-            assert self._tasks is not None
-            self._tasks.create_task(self._evaluate(closed), name="evaluate")
+            self._spawn(self._evaluate(closed), "evaluate")
             return
         self._note(closed, {})
 
@@ -247,11 +268,11 @@ class Driver:
         measures: dict[str, float | None] = {}
         try:
             # Asked before the next training, so the model is still the one that was mixed
-            measures = await self._worker.evaluate(self.engine.model)
+            measures = self.seen.measures = await self._worker.evaluate(self.engine.model)
         except WorkerDied:
-            logger.warning("the worker died while it evaluated", extra={"round": closed.round})
-        self.seen.measures = measures
-        self._note(closed, measures)
+            logger.warning("the worker died while it measured", extra={"round": closed.round})
+        finally:
+            self._note(closed, measures)
 
     def _note(self, closed: RoundClosed, measures: dict[str, float | None]) -> None:
         record = RoundRecord(
@@ -263,13 +284,15 @@ class Driver:
             measures,
         )
         self.seen.records.append(record)
-        self._record(record)
+        try:
+            self._record(record)
+        except OSError as error:
+            if self._limit.admit("record", asyncio.get_running_loop().time()) is not None:
+                logger.error("a round is missing in the report: %s", error)
 
     # --- jobs ----------------------------------------------------------------------------------
 
     def _start(self, effect: Train | Mix | Encode | Snapshot | Persist) -> None:
-        assert self._tasks is not None
-        name = type(effect).__name__.lower()
         match effect:
             case Train(round_, model, out):
                 job = self._train(partial(self._worker.train, round_, model, out))
@@ -281,39 +304,56 @@ class Driver:
                 job = self._snapshot(partial(snapshot, public))
             case Persist():
                 job = self._persist(effect)
-        self._tasks.create_task(job, name=name)
+        self._spawn(job, type(effect).__name__.lower())
+
+    def _spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        assert self._tasks is not None
+        task = self._tasks.create_task(job, name=name)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
 
     async def _train(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         result = await self._insist(work)
         self.seen.loss = result["loss"]
-        await self._inputs.put(partial(self.engine.trained, result["norm"]))
+        self._inputs.put_nowait(partial(self.engine.trained, result["norm"]))
 
     async def _mix(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        self.half_mixed = True
         result = await self._insist(work)
+        self.half_mixed = False
         self.seen.model_digest = result["digest"]
-        await self._inputs.put(partial(self.engine.mixed, result["norm"]))
+        self._inputs.put_nowait(partial(self.engine.mixed, result["norm"]))
 
     async def _insist(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        """Do a job of the worker; its death costs the time of a new start, not the node."""
-        assert self._tasks is not None
-        for _ in range(_DEATHS_MAX - 1):
+        """Do a job of the worker; its death costs the time of a new start, not the node.
+
+        Raises:
+            WorkerDied: in every attempt.
+        """
+        deaths = 0
+        while True:
             try:
+                if deaths:
+                    await self._worker.restart()
                 return await work()
             except WorkerDied as error:
+                deaths += 1
+                if deaths == DEATHS_MAX:
+                    raise WorkerDied(
+                        f"{error.message}; it died {deaths} times in one job", fix=error.fix
+                    ) from error
                 logger.warning("%s; it is started again", error)
-                await self._worker.restart(self._tasks)
-        return await work()
 
     async def _encode(self, effect: Encode) -> None:
         setup = self.engine.setup
         seed = setup.federation.constitution.seed
         rng = stream(seed, setup.me, "attack", effect.round)
         update = await self._in_thread(partial(close, effect, rng))
-        await self._inputs.put(partial(self.engine.encoded, update))
+        self._inputs.put_nowait(partial(self.engine.encoded, update))
 
     async def _snapshot(self, work: Callable[[], Any]) -> None:
         update = await self._in_thread(work)
-        await self._inputs.put(partial(self.engine.snapshotted, update))
+        self._inputs.put_nowait(partial(self.engine.snapshotted, update))
 
     async def _persist(self, effect: Persist) -> None:
         try:
@@ -321,10 +361,10 @@ class Driver:
         except StoreError as error:
             self.seen.degraded = error.message
             logger.error("nothing is offered until the state can be kept: %s", error)
-            await self._inputs.put(self.engine.not_persisted)
+            self._inputs.put_nowait(self.engine.not_persisted)
         else:
             self.seen.degraded = ""
-            await self._inputs.put(self.engine.persisted)
+            self._inputs.put_nowait(self.engine.persisted)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - as its work says
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

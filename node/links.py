@@ -75,6 +75,7 @@ class Links:
         self._open: dict[LinkId, Connection] = {}
         self._made = 0
         self._closed_in = self._closed_out = 0  # bytes of links that are gone
+        self._ended: dict[PeerId, LinkInfo] = {}  # each neighbor's last link that is gone
         self._tasks: asyncio.TaskGroup | None = None
         self._port: int | None = None
         self._bound = asyncio.Event()
@@ -171,6 +172,10 @@ class Links:
         """Return every open link, oldest first."""
         return [connection.info() for connection in self._open.values()]
 
+    def last(self) -> dict[PeerId, LinkInfo]:
+        """Return the newest link to each neighbor that ever had one, open or not."""
+        return self._ended | {link.peer: link for link in self.info()}
+
     @property
     def bytes_in(self) -> int:
         """Bytes of messages received on all links, closed ones included."""
@@ -229,6 +234,7 @@ class Links:
             last = connection.info()
             self._closed_in += last.bytes_in
             self._closed_out += last.bytes_out
+            self._ended[connection.peer] = last
             neighbor.links -= 1
             if clock.time() - began >= _LIVED:
                 neighbor.wait = self._options.backoff_min

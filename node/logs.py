@@ -30,6 +30,7 @@ class RateLimit:
         if last is not None and now - last < PAUSE:
             self._held[key] = self._held.get(key, 0) + 1
             return None
+        self._last.pop(key, None)  # it becomes the newest
         if len(self._last) >= self.KEYS_MAX:
             oldest = next(iter(self._last))
             del self._last[oldest]
@@ -47,10 +48,23 @@ class _Lines(logging.Formatter):
         values = " ".join(
             f"{key}={value}" for key, value in vars(record).items() if key not in self._STANDARD
         )
-        line = f"{self.formatTime(record, '%H:%M:%S')} {record.getMessage()} {values}".rstrip()
+        said = _harmless(f"{record.getMessage()} {values}".rstrip())
+        line = f"{self.formatTime(record, '%H:%M:%S')} {said}"
         if record.levelno >= logging.WARNING:
             line = f"{line[:9]}{record.levelname}: {line[9:]}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _harmless(text: str) -> str:
+    """Escape what is no printable character, indent every line but the first.
+
+    A neighbor's words are in some lines: they must neither steer a terminal nor pass for a line of
+    their own.
+    """
+    return "".join(
+        each if each.isprintable() else "\n  " if each == "\n" else ascii(each)[1:-1]
+        for each in text
+    )
 
 
 def set_up(*, quiet: bool) -> None:

@@ -4,9 +4,11 @@ HTTP over a Unix socket in the store directory: `gossipfl status` reads it, and 
 """
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
@@ -14,14 +16,16 @@ from aiohttp import web
 from gossipfl.errors import ConfigError
 from gossipfl.report import neighbor_report
 from gossipfl.types import Seconds
+from node.config import NodeConfig
 from node.driver import Driver
 from node.links import Links
 from node.worker import Worker
 
-__all__ = ["SOCKET_NAME", "StatusServer", "ask", "describe"]
+__all__ = ["SOCKET_NAME", "StatusServer", "ask", "describe", "short_path", "starting"]
 
 SOCKET_NAME = "status.sock"
 _PATH_BYTES_MAX = 100  # AF_UNIX takes 104 to 108 bytes, by system
+_CLOSE_S = 1.0  # for answers on their way; whoever asks must not hold up a node that leaves
 _ANSWER_S = 5.0  # a node that does not answer its own machine in this time hangs
 
 
@@ -30,9 +34,12 @@ def describe(driver: Driver, links: Links, worker: Worker, now: Seconds) -> dict
     engine, seen = driver.engine, driver.seen
     setup = engine.setup
     constitution = setup.federation.constitution
-    trouble = links.trouble()
+    trouble, last = links.trouble(), links.last()
     neighbors = [neighbor_report(engine, peer, now) for peer in setup.neighbors]
     for row in neighbors:
+        link = last.get(row["name"])
+        row["tls_version"] = link.tls_version if link else None
+        row["certificate"] = link.certificate if link else None
         row["trouble"] = trouble.get(row["name"])
         row["members_diff"] = list(seen.members_differ.get(row["name"], ()))
     links_open = [vars(link) for link in links.info()]
@@ -65,31 +72,62 @@ def describe(driver: Driver, links: Links, worker: Worker, now: Seconds) -> dict
     }
 
 
+def starting(config: NodeConfig, worker: Worker, incarnation: int) -> dict[str, Any]:
+    """Return the status of a node whose worker still loads the task; null is not known yet."""
+    constitution = config.federation.constitution
+    return {
+        "member": config.settings.member,
+        "federation": constitution.name,
+        "federation_digest": constitution.digest.hex(),
+        "pid": os.getpid(),
+        "worker_pid": worker.pid,
+        "worker_restarts": worker.restarts,
+        "incarnation": incarnation,
+        "phase": "starting",
+        "round": None,
+        "rounds": constitution.rounds,
+        "waits_for": [],
+        "start_quorum": None,
+        "finished": False,
+        "degraded": None,
+        "loss": None,
+        "measures": {},
+        "model_digest": None,
+        "offered_round": None,
+        "neighbors": [],
+        "strangers_refused": {},
+        "links": [],
+        "bytes_in": 0,
+        "bytes_out": 0,
+        "participation": {},
+        "records": [],
+    }
+
+
 class StatusServer:
     """Answers `GET /status` on a Unix socket.
 
     Args:
         path: of the socket; one that a killed node left behind is replaced.
-        report: returns what to answer.
+        report: returns what to answer; may be replaced while running.
 
-    Raises:
-        ConfigError: the path is longer than a socket's may be.
     """
 
     def __init__(self, path: Path, report: Callable[[], dict[str, Any]]) -> None:
-        _check_length(path)
         self._path = path
-        self._report = report
+        self.report = report
         self._runner: web.AppRunner | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/status", self._answer)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
         await self._runner.setup()
         self._path.unlink(missing_ok=True)  # the store's lock says that nobody else listens here
-        await web.UnixSite(self._runner, str(self._path)).start()
+        with short_path(self._path) as path:
+            await web.UnixSite(self._runner, path).start()
         self._path.chmod(0o600)
+        return self
 
     async def __aexit__(self, *error: object) -> None:
         assert self._runner is not None
@@ -97,7 +135,7 @@ class StatusServer:
         self._path.unlink(missing_ok=True)
 
     async def _answer(self, request: web.Request) -> web.Response:
-        return web.json_response(self._report())
+        return web.json_response(self.report())
 
 
 async def ask(store: Path) -> dict[str, Any]:
@@ -107,16 +145,16 @@ async def ask(store: Path) -> dict[str, Any]:
         ConfigError: no node runs there, or it does not answer.
     """
     path = store / SOCKET_NAME
-    _check_length(path)
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
     try:
-        async with (
-            aiohttp.UnixConnector(str(path)) as connector,
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.get("http://node/status") as response,
-        ):
-            answer: dict[str, Any] = await response.json()
-            return answer
+        with short_path(path) as name:
+            async with (
+                aiohttp.UnixConnector(name) as connector,
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                session.get("http://node/status") as response,
+            ):
+                answer: dict[str, Any] = await response.json()
+                return answer
     except (OSError, aiohttp.ClientError) as error:  # a timeout is an OSError
         raise ConfigError(
             f"no node answers at {path}: {error or type(error).__name__}",
@@ -124,8 +162,22 @@ async def ask(store: Path) -> dict[str, Any]:
         ) from error
 
 
-def _check_length(path: Path) -> None:
-    if len(os.fsencode(path)) > _PATH_BYTES_MAX:
+@contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """Yield a name of a socket that is short enough for one, valid while the context lasts.
+
+    Raises:
+        ConfigError: the path is longer than a socket's may be, and this system has no other name.
+    """
+    if len(os.fsencode(path)) <= _PATH_BYTES_MAX:
+        yield str(path)
+    elif sys.platform == "linux":
+        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            yield f"/proc/self/fd/{directory}/{path.name}"
+        finally:
+            os.close(directory)
+    else:
         raise ConfigError(
             f"the path {path} is too long for a socket",
             fix=f"Set `store` so that it has at most {_PATH_BYTES_MAX} bytes with {SOCKET_NAME}.",

@@ -1,24 +1,23 @@
 """The daemon's end of the worker: one process that holds torch and does all that is slow.
 
-Requests are answered in order. The worker ends when its pipe closes, so it cannot outlive the
-daemon; if it dies first, whoever waits gets `WorkerDied` and may start it again.
+One request at a time, in the order they are asked. The worker ends when its pipe closes, so it
+cannot outlive the daemon; if it dies first, whoever waits gets `WorkerDied` and may start it again.
 """
 
 import asyncio
 import os
 import sys
-from collections import deque
-from pathlib import Path
 from typing import Any
 
 from gossipfl.errors import ConfigError, GossipError, TaskError, WorkerDied
-from gossipfl.types import Vector
+from gossipfl.types import Seconds, Vector
 from node.arena import Arena
 from node.pipe import LENGTH_BYTES, MESSAGE_BYTES_MAX, pack, unpack
 
 __all__ = ["Worker"]
 
 _ERRORS: dict[str, type[GossipError]] = {kind.code: kind for kind in (ConfigError, TaskError)}
+_CLOSE_S: Seconds = 1.0  # a worker whose pipe has closed ends at once, or code that hangs holds it
 
 
 class Worker:
@@ -33,17 +32,17 @@ class Worker:
         self._file = Arena.create_file()
         self._arena: Arena | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._waiting: deque[asyncio.Future[dict[str, Any]]] = deque()
-        self._reader: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
         self.restarts = 0
 
     @property
     def pid(self) -> int | None:
-        """The process id, None before the first start."""
-        return self._process.pid if self._process is not None else None
+        """The process id, None while no process runs."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
 
-    async def start(self, tasks: asyncio.TaskGroup) -> dict[str, Any]:
-        """Start the process; return what it says of the task: size, layout, norm, digest.
+    async def start(self) -> dict[str, Any]:
+        """Start the process; return what it says of the task: size, layout, norm, parts.
 
         Raises:
             TaskError, ConfigError: the task or its data is wrong.
@@ -52,24 +51,29 @@ class Worker:
         environment = dict(os.environ)
         # One thread: deterministic sums, and four nodes on two cores do not fight for them.
         environment.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONUNBUFFERED="1")
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "node.worker_main",
-            str(self._file),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            pass_fds=(self._file,),
-            env=environment,
-        )
-        self._reader = tasks.create_task(self._read(self._process), name="worker")
-        return await self._ask({"do": "begin", **self._begin, "again": self._arena is not None})
+        async with self._turn:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "node.worker_main",
+                str(self._file),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                pass_fds=(self._file,),
+                env=environment,
+            )
+            again = self._arena is not None
+            return await self._exchange({"do": "begin", **self._begin, "again": again})
 
-    async def restart(self, tasks: asyncio.TaskGroup) -> None:
-        """Start again after a death; the vectors are still there."""
+    async def restart(self) -> None:
+        """Start again after a death; the vectors are still there.
+
+        Raises:
+            TaskError, ConfigError, WorkerDied: as `start`.
+        """
         self.restarts += 1
-        await self.start(tasks)
+        await self.start()
 
     def arena(self, size: int) -> Arena:
         """Return the shared vectors; slot 0 is the initial model that the worker wrote."""
@@ -107,68 +111,58 @@ class Worker:
         measures: dict[str, float | None] = answer["measures"]
         return measures
 
-    async def export(self, model: Vector, path: Path) -> None:
-        """Write a model as safetensors, whole or not at all."""
-        await self._ask({"do": "export", "model": self._slot(model), "path": str(path)})
-
-    async def stop(self) -> None:
-        """Close the pipe, which ends the process, and wait for it."""
+    async def close(self) -> None:
+        """End the process, whatever it is doing, and give the shared memory back."""
         process = self._process
-        if process is None or process.stdin is None:
-            return
-        process.stdin.close()
-        await process.wait()
-
-    def kill(self) -> None:
-        """End the process if it still runs."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-
-    def close(self) -> None:
-        """Give the shared memory back."""
-        os.close(self._file)
+        if process is not None and process.returncode is None:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await process.wait()
+            except TimeoutError:
+                _kill(process)
+                await process.wait()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def _slot(self, vector: Vector) -> int:
         assert self._arena is not None
         return self._arena.slot(vector)
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        async with self._turn:
+            return await self._exchange(request)
+
+    async def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        if process.returncode is not None or process.stdin.is_closing():
-            raise WorkerDied("the worker process has ended")
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(answer)
-        process.stdin.write(pack(request))
-        return _checked(await answer)
-
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
+        answer: dict[str, Any] | None = None
         try:
-            while True:
+            if process.returncode is None:
+                process.stdin.write(pack(request))
                 head = await process.stdout.readexactly(LENGTH_BYTES)
                 length = int.from_bytes(head, "little")
-                if length > MESSAGE_BYTES_MAX:
-                    break
-                answer = unpack(await process.stdout.readexactly(length))
-                waiting = self._waiting.popleft()
-                if not waiting.done():
-                    waiting.set_result(answer)
+                if length <= MESSAGE_BYTES_MAX:
+                    answer = unpack(await process.stdout.readexactly(length))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # it ended; the status below says how
-        code = await process.wait()
-        error = WorkerDied(
-            f"the worker process ended with status {code}",
-            fix="Its last words are above; if it was killed, the machine may be out of memory.",
-        )
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_exception(error)
+        finally:
+            if answer is None:  # what it may still say would be taken for the next one's answer
+                _kill(process)
+        if answer is None:
+            raise WorkerDied(
+                f"the worker process ended with status {await process.wait()}",
+                fix="Its last words are above; if it was killed, the machine may be out of memory.",
+            )
+        if "error" in answer:
+            raise _ERRORS[answer["error"]](answer["message"], fix=answer["fix"])
+        return answer
 
 
-def _checked(answer: dict[str, Any]) -> dict[str, Any]:
-    if "error" in answer:
-        raise _ERRORS[answer["error"]](answer["message"], fix=answer["fix"])
-    return answer
+def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()

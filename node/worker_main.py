@@ -10,7 +10,7 @@ import queue
 import signal
 import sys
 import threading
-from pathlib import Path
+import traceback
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -50,7 +50,8 @@ class Workplace:
             self._session.initial(arena.vector(0))
         self._arena = arena
         norm = float(np.linalg.norm(arena.vector(0)))
-        return {"size": layout.size, "layout": layout.digest, "norm": norm}
+        parts = [[part.name, list(part.shape), part.start, part.stop] for part in layout.parts]
+        return {"size": layout.size, "layout": layout.digest, "norm": norm, "parts": parts}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request asks for."""
@@ -76,9 +77,6 @@ class Workplace:
                 return {"norm": float(np.linalg.norm(mixed)), "digest": digest_of(mixed)}
             case {"do": "evaluate", "model": model}:
                 return {"measures": self._session.evaluate(vector(model))}
-            case {"do": "export", "model": model, "path": path}:
-                self._session.export(vector(model), Path(path))
-                return {}
         raise AssertionError(f"unknown request {request['do']!r}")
 
 
@@ -97,7 +95,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which closes the pipe
     file = int(sys.argv[1])
     requests_in = os.fdopen(os.dup(0), "rb")
-    answers_out = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers_out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a task that reads input must not take requests
     os.dup2(2, 1)  # what a task prints goes to the log, not between the answers
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_watch, args=(requests_in, requests), daemon=True).start()
@@ -107,9 +106,12 @@ def main() -> None:
         try:
             answer = place.answer(request)
         except GossipError as error:
+            if error.__cause__ is not None:
+                traceback.print_exception(error.__cause__)
             answer = {"error": error.code, "message": error.message, "fix": error.fix}
         with contextlib.suppress(BrokenPipeError):  # the daemon is gone; the watcher ends us
             answers_out.write(pack(answer))
+            answers_out.flush()
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class World:
         self.observe: Callable[[PeerId, Effect], None] = lambda name, effect: None
         self.persist_fails: set[PeerId] = set()
         self.silent_jobs: set[PeerId] = set()
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._count = 0
         self._links: dict[tuple[PeerId, LinkId], tuple[PeerId, LinkId]] = {}
         self._arrives: defaultdict[tuple[PeerId, LinkId, bool], float] = defaultdict(float)
@@ -262,7 +262,7 @@ class World:
             self.now, _, step = heapq.heappop(self._heap)
             step()
 
-    def at(self, delay: float, step: Callable[[], None]) -> None:
+    def at(self, delay: float, step: Callable[[], object]) -> None:
         self._count += 2
         heapq.heappush(self._heap, (self.now + delay, self._count, step))
 

@@ -179,7 +179,7 @@ def _line(node: NodeView) -> HospitalLine:
     neighbors = status.get("neighbors", [])
     return HospitalLine(
         node.member.name,
-        status.get("round", 0),
+        status.get("round") or 0,
         status.get("measures", {}).get("accuracy"),
         sum(row["deltas_accepted"] + row["snapshots_accepted"] for row in neighbors),
         sum(sum(row["refused"].values()) for row in neighbors),
@@ -191,13 +191,10 @@ def _node(node: NodeView, nodes: list[NodeView]) -> dict[str, Any]:
     """What the report says of one node; its links as the other ends saw them."""
     status = node.status
     seen_by = {
-        other.member.name: {
-            "tls_version": link["tls_version"],
-            "certificate": link["certificate"],
-        }
+        other.member.name: {"tls_version": row["tls_version"], "certificate": row["certificate"]}
         for other in nodes
-        for link in other.status["links"]
-        if link["peer"] == node.member.name
+        for row in other.status["neighbors"]
+        if row["name"] == node.member.name
     }
     rows = status["neighbors"]
     return {
@@ -210,6 +207,9 @@ def _node(node: NodeView, nodes: list[NodeView]) -> dict[str, Any]:
         "frames_verified": sum(row["frames_verified"] for row in rows),
         "deltas_accepted": sum(row["deltas_accepted"] for row in rows),
         "snapshots_accepted": sum(row["snapshots_accepted"] for row in rows),
+        "accepted": {
+            row["name"]: row["deltas_accepted"] + row["snapshots_accepted"] for row in rows
+        },
         "refused": {row["name"]: row["refused"] for row in rows},
         "equivocations": sum(row["equivocations"] for row in rows),
         "bytes_in": status["bytes_in"],

@@ -10,6 +10,7 @@ from node.verbs import AsJson
 
 __all__ = ["demo"]
 
+HOSPITALS_COUNT = 4  # known before the slow import of what knows the hospitals
 ROUNDS = 40  # ten steps each: the logistic model is at its optimum
 
 
@@ -41,13 +42,15 @@ def demo(
     import shutil
     import time
 
+    from gossipfl.attacks.attack import load_attack
     from gossipfl.errors import ConfigError
-    from gossipfl.mixing.rule import load_rule
+    from gossipfl.mixing.rule import check_degree, load_rule
     from node.output import write_report
 
     began = time.monotonic()
     rule = {"kind": mixing, **({} if mixing == "mean" else {"b": byzantine})}
-    load_rule(rule, key="--mixing")
+    check_degree(load_rule(rule, key="--mixing"), HOSPITALS_COUNT - 1)
+    load_attack(attack, key="--attack")
     chosen = _seeds(seeds)
     from gossipfl.tasks.heart_disease import HOSPITALS
     from node.demo.acts import Script, play

@@ -49,13 +49,14 @@ def run(
 
 
 def _result(outcome: "Outcome", required: int) -> Result:
-    from gossipfl.errors import FederationFailed
+    from gossipfl.errors import FederationFailed, GossipError
 
-    lines = [f"{outcome.rounds} rounds closed by this node since it was started. Took part in:"]
+    lines = [f"{outcome.rounds} rounds closed. Took part in:"]
     lines += [f"  {name}: {count} rounds" for name, count in outcome.participation.items()]
-    lines.append(f"The model is in {outcome.model}")
-    failure = None
-    if outcome.members < required:
+    if outcome.model is not None:
+        lines.append(f"The model is in {outcome.model}")
+    failure: GossipError | None = outcome.failure
+    if failure is None and outcome.members < required:
         failure = FederationFailed(
             f"{outcome.members} members took part in at least half of the rounds, "
             f"{required} are required",

@@ -34,35 +34,55 @@ def status(
 def _page(answer: dict[str, Any]) -> object:
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    phase = answer["phase"]
-    waits = ", ".join(answer["waits_for"])
-    head = [
-        f"{answer['member']} in {answer['federation']}: round {answer['round']} of "
-        f"{answer['rounds']}, {phase}" + (f", waits for {waits}" if waits else ""),
-        "measures on held-out data: " + (_measures(answer["measures"]) or "none yet"),
-        f"loss {_number(answer['loss'])}, {_bytes(answer['bytes_in'])} in, "
-        f"{_bytes(answer['bytes_out'])} out, start {answer['incarnation']}",
-    ]
-    if answer["degraded"]:
-        head.append(f"nothing is offered: {answer['degraded']}")
     table = Table("neighbor", "link", "heard", "round", "accepted", "refused", box=None)
     for row in answer["neighbors"]:
         heard = row["last_heard_s"]
-        table.add_row(
+        cells = (
             row["name"],
             _link(row),
             "never" if heard is None else f"{heard:.1f} s ago",
-            str(row["round"]) + (f" (-{row['staleness']})" if row["staleness"] else ""),
+            _round(row),
             f"{row['deltas_accepted']} + {row['snapshots_accepted']}",
             ", ".join(f"{code} {count}" for code, count in row["refused"].items()) or "-",
         )
+        table.add_row(*map(Text, cells))  # what neighbors wrote is text, never markup
     notes = [f"{row['name']}: {text}" for row in answer["neighbors"] for text in _notes(row)]
     if answer["strangers_refused"]:
         refused = answer["strangers_refused"].items()
         notes.append("strangers refused: " + ", ".join(f"{code} {n}" for code, n in refused))
-    legend = "accepted: deltas + snapshots"
-    return Group(*head, "", table, "", legend, *notes)
+    head = [Text(line) for line in _head(answer)]
+    if not answer["neighbors"]:
+        return Group(*head)
+    legend = "accepted: deltas + snapshots; round: of its newest accepted update"
+    return Group(*head, "", table, "", legend, *map(Text, notes))
+
+
+def _head(answer: dict[str, Any]) -> list[str]:
+    where = f"{answer['member']} in {answer['federation']}: "
+    if answer["phase"] == "starting":
+        return [f"{where}starting; the task and its data are being loaded"]
+    waits = ", ".join(answer["waits_for"])
+    lines = [
+        f"{where}round {answer['round']} of {answer['rounds']}, {answer['phase']}"
+        + (f", waits for {waits}" if waits else ""),
+        "measures on held-out data: " + (_measures(answer["measures"]) or "none yet"),
+        f"loss {_number(answer['loss'])}, {_bytes(answer['bytes_in'])} in, "
+        f"{_bytes(answer['bytes_out'])} out, start {answer['incarnation']}",
+    ]
+    if answer["phase"] == "waiting":
+        linked = sum(row["up"] and not row["members_differ"] for row in answer["neighbors"])
+        lines.append(f"neighbors linked: {linked}, needed to start: {answer['start_quorum']}")
+    if answer["degraded"]:
+        lines.append(f"nothing is offered: {answer['degraded']}")
+    return lines
+
+
+def _round(row: dict[str, Any]) -> str:
+    if row["round"] < 0:
+        return "-"
+    return str(row["round"]) + (f" (-{row['staleness']})" if row["staleness"] else "")
 
 
 def _link(row: dict[str, Any]) -> str:

@@ -18,10 +18,10 @@ import msgpack
 import numpy as np
 
 from gossipfl.codecs.dense import Dense
-from gossipfl.errors import ConfigError, PeerFault
+from gossipfl.errors import ConfigError
 from gossipfl.types import Digest, Round, Vector
 from gossipfl.update import digest_of
-from gossipfl.wire.chunks import DATA_TAG, LIST_INDEX, Payload, data_message
+from gossipfl.wire.chunks import DATA_TAG, Payload, data_message
 from gossipfl.wire.frame import Body, Hello, Kind, Offer, Part, Refused, Sealer, Want, open_frame
 from gossipfl.wire.identity import Identity
 from node.certificates import make_certificate, write_key
@@ -31,7 +31,7 @@ from node.tls import client_context
 from tests.live.linking import free_ports
 
 VICTIM, MALLORY, QUIET, CAROL = "victim", "mallory", "quiet", "carol"
-PATIENCE_S = 30.0  # for anything to become true on a busy machine
+PATIENCE_S = 30.0
 _POLL_S = 0.01  # between two questions to a node that has no way to call
 
 Status: TypeAlias = dict[str, Any]
@@ -110,6 +110,7 @@ class Victim:
         self.port = ports[VICTIM]
         self.players = {name: Player(name, Identity(name.encode().ljust(32))) for name in names}
         self.layout: Digest = bytes(32)  # the victim's own, once it has said hello
+        self.resident_mb = 0.0  # of its daemon, once it has warmed up
         self.size = 0  # coordinates of the model, once it has offered one
         self._write(ports)
         self.federation = load_federation(directory / "federation.toml")
@@ -130,13 +131,14 @@ class Victim:
         self.config.write_text(f'{NODE}listen = "127.0.0.1:{self.port}"\n')
 
     def start(self) -> None:
+        path = [str(self.directory), *filter(None, [os.environ.get("PYTHONPATH")])]
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "node.cli", "run", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(self.directory)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
                 start_new_session=True,
             )
 
@@ -193,6 +195,7 @@ class Victim:
         ):
             member = HostileMember(self, player, websocket)
             reader = tasks.create_task(member.read())
+            transport = member.transport
             try:
                 await member.hears(lambda: member.greeted)
                 if greet:
@@ -200,6 +203,8 @@ class Victim:
                 yield member
             finally:
                 reader.cancel()
+                transport.abort()
+                await asyncio.sleep(0)  # one turn of the loop: the socket is closed
 
 
 def row(status: Status, name: str) -> dict[str, Any]:
@@ -231,6 +236,13 @@ class HostileMember:
         """What becomes of a piece on its way out, by its index; None: it is not sent."""
         self._said = 0
         self._changed = asyncio.Event()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        connection = self.websocket._response.connection
+        assert connection is not None
+        assert connection.transport is not None
+        return connection.transport
 
     # --- as a neighbor -------------------------------------------------------------------------
 
@@ -322,6 +334,12 @@ class HostileMember:
             for message in messages:
                 await self.websocket.send_bytes(message)
 
+    def cut_off(self, message: bytes, at: int) -> None:
+        """Begin a message and never end it: its WebSocket header and its first `at` bytes."""
+        # RFC 6455 §5.2: final, binary; masked (with zeros), 64-bit length
+        self.transport.write(b"\x82\xff" + len(message).to_bytes(8, "big") + bytes(4))
+        self.transport.write(message[:at])
+
     def sealed(self, body: Body, round_: Round = 0, recipient: bytes | None = None) -> bytes:
         """Return a frame as the protocol wants it; by default for the victim."""
         key = self.victim.players[VICTIM].identity.public if recipient is None else recipient
@@ -350,7 +368,7 @@ class HostileMember:
         signature = self.player.identity.sign(f"control/{kind.name.lower()}", packed)
         return bytes([kind]) + packed + signature
 
-    def positions(self, kind: Kind, *body: object, **header: object) -> bytes:
+    def positions(self, kind: Kind, /, *body: object, **header: object) -> bytes:
         """Sign any positions as a frame; `header` replaces single ones."""
         self.sequence += 1
         values = {
@@ -398,19 +416,3 @@ async def answer_all(round_: Round, *members: HostileMember) -> Status:
 
 async def collecting(victim: Victim) -> Status:
     return await victim.until(lambda status: status["phase"] == "collecting")
-
-
-def refuses(message: bytes, member: HostileMember) -> str | None:
-    """Say why a node would refuse these bytes at first sight, None if it would not."""
-    player = member.victim.players[VICTIM]
-    try:
-        open_frame(message, member.player.identity.public, player.identity.public)
-    except PeerFault as fault:
-        return fault.refusal
-    return None
-
-
-__all__ = [
-    "CAROL", "LIST_INDEX", "MALLORY", "QUIET", "VICTIM", "HostileMember", "Player", "Victim",
-    "answer_all", "close_rounds", "collecting", "refuses", "row",
-]

@@ -13,6 +13,7 @@ import pytest
 from gossipfl.attacks.bit_flip import BitFlip
 from gossipfl.codecs.bf16 import Bf16
 from gossipfl.effects import (
+    Effect,
     Equivocated,
     Failed,
     Finished,
@@ -28,6 +29,7 @@ from gossipfl.effects import (
     UpdateAccepted,
 )
 from gossipfl.engine import Phase
+from gossipfl.errors import Refusal
 from gossipfl.types import PeerId
 from gossipfl.update import digest_of
 from gossipfl.wire.chunks import CHUNK_BYTES, DATA_TAG
@@ -60,8 +62,8 @@ def accepted(world: World) -> Counter[bool]:
     )
 
 
-def refused(world: World) -> Counter[str]:
-    return sum((node.refusals for node in world.nodes.values()), Counter())
+def refused(world: World) -> Counter[Refusal]:
+    return sum((node.refusals for node in world.nodes.values()), Counter[Refusal]())
 
 
 # --- a clean run ---------------------------------------------------------------------------------
@@ -256,8 +258,8 @@ def test_lock_step_mixes_exactly_the_rows_of_its_round(seed: int) -> None:
         world.start_all()
         if relink:
             for delay in (0.02, 0.11, 0.3):
-                world.at(delay, lambda: world.link("a", "b") and None)
-                world.at(delay + 0.001, lambda: world.link("d", "c") and None)
+                world.at(delay, lambda: world.link("a", "b"))
+                world.at(delay + 0.001, lambda: world.link("d", "c"))
         run(world)
         assert all(row == own for *_, row, own in votes)
         assert len(votes) == 8 * 12
@@ -272,10 +274,15 @@ def test_lock_step_mixes_exactly_the_rows_of_its_round(seed: int) -> None:
 def test_lock_step_fails_when_an_answer_is_lost_and_never_mixes_another() -> None:
     world = World(federation("abcd", pace="lock-step", rounds=8))
     votes = watch_votes(world)
+    watching = world.observe
     lose(world, "a", "b", 3)
-    world.observe = lambda name, effect, both=(world.observe, lambda n, e: None): [  # type: ignore[misc]
-        step(name, effect) for step in both
-    ]
+    losing = world.observe
+
+    def observe(name: PeerId, effect: Effect) -> None:
+        watching(name, effect)
+        losing(name, effect)
+
+    world.observe = observe
     world.start_all()
     world.run(300)
     assert world.nodes[PeerId("b")].count(Failed) == 1
@@ -287,7 +294,7 @@ def test_lock_step_waits_for_a_neighbor_whose_link_is_cut() -> None:
     world = World(federation("abcd", pace="lock-step", rounds=8))
     world.start_all()
     world.at(0.07, lambda: world.cut_between("a", "b"))
-    world.at(5.0, lambda: world.link("a", "b") and None)
+    world.at(5.0, lambda: world.link("a", "b"))
     run(world)
     assert all(
         len(closed.senders) == 3 for node in world.nodes.values() for closed in node.of(RoundClosed)
@@ -472,7 +479,7 @@ def test_a_cut_transfer_goes_on_where_it_stopped(cut_at: int) -> None:
             arrived.append(int.from_bytes(message[33:37], "little") - 1)
             if len(arrived) == cut_at:
                 world.at(0.0035, lambda: world.cut_between("a", "b"))
-                world.at(1.0, lambda: world.link("a", "b") and None)
+                world.at(1.0, lambda: world.link("a", "b"))
             spread = 0.001 * len(arrived)
             world.latency = lambda o, p, m: spread if m[0] == DATA_TAG else 0.001
         yield message
@@ -499,7 +506,7 @@ def test_chunks_that_are_here_are_not_sent_again() -> None:
 
     world.tamper = tamper
     world.start_all()
-    world.at(2.0, lambda: world.link("a", "b") and None)
+    world.at(2.0, lambda: world.link("a", "b"))
     run(world)
     assert not refused(world)
     assert sent == [-1, 0, 1, 2, 3, 4, 5, 6, 2, 3, 4, 5, 6]
@@ -515,7 +522,7 @@ def history(seed: int) -> list[str]:
     lose(world, "a", "b", 3)
     world.start_all()
     world.at(0.3, lambda: world.cut_between("c", "d"))
-    world.at(0.9, lambda: world.link("c", "d") and None)
+    world.at(0.9, lambda: world.link("c", "d"))
     run(world)
     lines = []
     for name, node in world.nodes.items():

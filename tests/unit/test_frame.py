@@ -96,20 +96,20 @@ def test_an_address_or_a_reason_that_is_too_long_is_cut() -> None:
     assert len(refused.detail) == 400
 
 
-def packed(kind: Kind, *body: object, **changes: object) -> bytes:
+def packed(tag: Kind, /, *body: object, **changes: object) -> bytes:
     header = {
         "version": 1,
-        "kind": int(kind),
+        "kind": int(tag),
         "federation": FEDERATION,
         "sender": ME.public,
-        "recipient": b"" if kind is Kind.OFFER else YOU.public,
+        "recipient": b"" if tag is Kind.OFFER else YOU.public,
         "incarnation": 1,
         "sequence": 1,
         "round": 0,
         "layout": LAYOUT,
         **changes,
     }
-    return sign("a", kind, msgpack.packb([*header.values(), *body]))
+    return sign("a", tag, msgpack.packb([*header.values(), *body]))
 
 
 @pytest.mark.parametrize(

@@ -235,9 +235,9 @@ def test_a_neighbor_that_restarts_amid_a_transfer_is_not_called_stalled() -> Non
         if one == A and message[0] == 0x40 and world.nodes[A].engine.round == 2 and not killed:
             killed.append(world.now)
             state = world.nodes[A].saved
-            world.at(0.0, lambda: world.kill("a") and None)
-            world.at(0.5, lambda: world.start("a", state) and None)
-            world.at(0.5, lambda: world.link("a", "b") and None)
+            world.at(0.0, lambda: world.kill("a"))
+            world.at(0.5, lambda: world.start("a", state))
+            world.at(0.5, lambda: world.link("a", "b"))
         return [message]
 
     world.tamper = tamper
@@ -398,7 +398,7 @@ def test_a_link_that_is_replaced_amid_large_transfers_loses_nothing(seed: int) -
     world.start_all()
     for delay in rng.uniform(0.05, 0.7, size=4):
         pair = ("a", "b") if rng.random() < 0.5 else ("b", "a")
-        world.at(float(delay), lambda pair=pair: world.link(*pair) and None)  # type: ignore[misc]
+        world.at(float(delay), lambda pair=pair: world.link(*pair))  # type: ignore[misc]
     run(world, names="ab")
     assert not any(node.refusals for node in world.nodes.values())
     assert all(node.count(UpdateAccepted) == 4 for node in world.nodes.values())
@@ -416,7 +416,7 @@ def test_a_hundred_nodes_that_dial_both_ways_end_with_one_link_per_edge() -> Non
     world.start_all(link=False)
     for one in names:
         for other in world.nodes[PeerId(one)].engine.setup.neighbors:
-            world.at(float(rng.uniform(0, 0.05)), lambda o=one, p=other: world.link(o, p) and None)  # type: ignore[misc]
+            world.at(float(rng.uniform(0, 0.05)), lambda o=one, p=other: world.link(o, p))  # type: ignore[misc]
     world.run(60)
     for name, node in world.nodes.items():
         assert node.engine.phase is Phase.DONE
@@ -440,6 +440,21 @@ def test_a_finished_node_still_serves_whoever_comes_late() -> None:
     assert [closed.round for closed in world.nodes[D].of(RoundClosed)[-1:]] == [7]
     assert distance(world, "d", "abc") < 0.5 * float(np.abs(models(world)[0]).max())
     assert all(world.nodes[D].engine.membership[name].done for name in (A, B, C))
+
+
+def test_a_late_one_that_is_linked_one_by_one_is_served_by_all() -> None:
+    """The first offer seems far ahead of round 0 until a second neighbor says the same."""
+    world = started(rounds=20)
+    world.run(0.2)
+    world.kill("d")
+    run(world, names="abc")
+    world.run(world.now + 10)
+    world.start("d")
+    for place, other in enumerate("abc"):
+        world.at(place * 0.5, lambda other=other: world.link("d", other))  # type: ignore[misc]
+    run(world)
+    assert world.nodes[D].of(RoundClosed)[-1].senders == ("a", "b", "c")
+    assert world.nodes[D].refusals[Refusal.FAR_ROUND] == 1
 
 
 def leaving(**limits: Any) -> World:
@@ -478,8 +493,8 @@ def test_a_node_can_leave_in_every_phase_and_come_back_as_it_was(phase: Phase) -
     world = World(federation("abcd", rounds=12), Options(pause_s=0.002))
     world.start_all()
     if phase is Phase.CATCHING_UP:
-        world.at(0.2, lambda: world.kill("d") and None)
-        world.at(0.4, lambda: world.start("d") and None)
+        world.at(0.2, lambda: world.kill("d"))
+        world.at(0.4, lambda: world.start("d"))
         world.at(0.4, lambda: world.link_to_all("d"))
     node: list[Node] = []
     sought = Phase.MIXING if phase is Phase.WAITING else phase

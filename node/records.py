@@ -1,0 +1,60 @@
+"""A node's rounds in a file, one JSON object a line: for people, and for who took part."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from gossipfl.report import Participation, RoundRecord
+from gossipfl.types import PeerId
+
+__all__ = ["RECORDS_NAME", "Record", "recording", "recount"]
+
+RECORDS_NAME = "rounds.jsonl"
+
+
+class Record(Protocol):
+    """Writes one round.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+
+    def __call__(self, record: RoundRecord) -> None:
+        """Append a line."""
+
+
+@contextmanager
+def recording(path: Path, *, anew: bool) -> Iterator[Record]:
+    """Append every round to a file; `at` is when, in Unix seconds.
+
+    Args:
+        path: of the file.
+        anew: drop what is there, since it is of an earlier run.
+    """
+    with path.open("wb" if anew else "ab", buffering=0) as file:
+        torn = not anew and not path.read_bytes().endswith(b"\n")
+
+        def write(record: RoundRecord) -> None:
+            nonlocal torn
+            text = json.dumps({"at": time.time(), **record.as_json()}, allow_nan=False)
+            line = f"\n{text}\n" if torn else f"{text}\n"  # half a line spoils no other
+            torn = True
+            torn = file.write(line.encode()) != len(line)
+
+        yield write
+
+
+def recount(path: Path, participation: Participation) -> None:
+    """Count the rounds of a node's earlier starts; lines that a crash cut short do not count."""
+    if not path.exists():
+        return
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            match json.loads(line):
+                case {"round": int() as round_, "senders": list() as senders}:
+                    participation.add(round_, (PeerId(str(name)) for name in senders))
+        except json.JSONDecodeError:
+            continue
