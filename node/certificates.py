@@ -10,6 +10,7 @@ import binascii
 import datetime
 import os
 import stat
+import warnings
 from pathlib import Path
 from typing import Final
 
@@ -69,9 +70,11 @@ def read_certificate(der: bytes) -> bytes:
             signature that is not the key's own.
     """
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what only earns a warning is no certificate of ours
+            certificate = x509.load_der_x509_certificate(der)
+            key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, Warning) as error:
         raise ConfigError(
             f"the certificate cannot be read: {error}", fix=_NEW_CERTIFICATE
         ) from error

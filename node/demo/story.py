@@ -18,7 +18,12 @@ NOTICEABLE = 0.005  # half a patient in a hundred: below it, the table's digits 
 
 def report(played: Played) -> dict[str, Any]:
     """Return what `report.json` and `--json` say, without times; fractions lie in [0, 1]."""
+    nodes = [
+        node for acts in played.values() for act in acts.values() for node in act.nodes.values()
+    ]
+    peaks = [node["peak_mb"] for node in nodes if node["peak_mb"] is not None]
     return {
+        "peak_mb_per_node": max(peaks, default=None),
         "acts": {act: _average([acts[act].summary() for acts in played.values()]) for act in ACTS},
         "hospitals": {name: _hospital(played, name) for name in HOSPITALS},
         "by_seed": {

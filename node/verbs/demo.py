@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
+from gossipfl.errors import ConfigError
 from node.output import Result
 from node.verbs import AsJson
 
 __all__ = ["demo"]
 
-HOSPITALS_COUNT = 4  # known before the slow import of what knows the hospitals
+NEIGHBORS = 3  # of each hospital; said here too, because what knows it is slow to import
+SEEDS_MAX = 1000  # some hours
 ROUNDS = 40  # ten steps each: the logistic model is at its optimum
 
 
@@ -42,16 +44,11 @@ def demo(
     import shutil
     import time
 
-    from gossipfl.attacks.attack import load_attack
-    from gossipfl.errors import ConfigError
-    from gossipfl.mixing.rule import check_degree, load_rule
     from node.output import write_report
 
     began = time.monotonic()
-    rule = {"kind": mixing, **({} if mixing == "mean" else {"b": byzantine})}
-    check_degree(load_rule(rule, key="--mixing"), HOSPITALS_COUNT - 1)
-    load_attack(attack, key="--attack")
     chosen = _seeds(seeds)
+    _check(mixing, byzantine, attack)  # before the slow imports
     from gossipfl.tasks.heart_disease import HOSPITALS
     from node.demo.acts import Script, play
     from node.demo.story import report, sentences, table_rows
@@ -61,49 +58,51 @@ def demo(
         raise ConfigError(
             f"--liar {liar}: there is no such hospital", fix="Use one of: " + ", ".join(HOSPITALS)
         )
+    rule = _rule(mixing, byzantine)
     script = Script(rule, liar, {"kind": attack}, rounds, _new_directory(out))
     screen = Screen()
     played = {}
     for seed in chosen:
         screen.seed(seed, len(chosen))
         played[seed] = play(script, seed, screen)
-    data = report(played)
-    for name, path in played[chosen[-1]]["together"].models.items():
-        shutil.copyfile(path, script.out / f"{name}.safetensors")
-    peaks = [
-        node["peak_mb"]
-        for acts in played.values()
-        for act in acts.values()
-        for node in act.nodes.values()
-        if node["peak_mb"] is not None
-    ]
-    data |= {
+    data = report(played) | {
         "seeds": chosen,
         "mixing": rule,
         "liar": liar,
         "attack": attack,
         "rounds": rounds,
         "seconds": round(time.monotonic() - began, 2),
-        "peak_mb_per_node": max(peaks, default=None),
         "out": str(script.out),
     }
+    for name, path in played[chosen[-1]]["together"].models.items():
+        shutil.copyfile(path, script.out / f"{name}.safetensors")
     write_report(script.out / "report.json", data)
     sizes = {name: hospital.patients for name, hospital in HOSPITALS.items()}
     page = final_page(table_rows(played), sizes, sentences(played), data)
     return Result(data, page)
 
 
-def _seeds(text: str) -> list[int]:
-    from gossipfl.errors import ConfigError
+def _rule(mixing: str, byzantine: int) -> dict[str, object]:
+    return {"kind": mixing} if mixing == "mean" else {"kind": mixing, "b": byzantine}
 
+
+def _check(mixing: str, byzantine: int, attack: str) -> None:
+    from gossipfl.attacks.attack import load_attack
+    from gossipfl.mixing.rule import check_degree, load_rule
+
+    check_degree(load_rule(_rule(mixing, byzantine), key="--mixing"), NEIGHBORS)
+    load_attack(attack, key="--attack")
+
+
+def _seeds(text: str) -> list[int]:
     try:
         found: list[int] = []
         for part in text.split(","):
             first, _, last = part.partition("-")
-            found += range(int(first), int(last or first) + 1)
+            found += range(int(first), min(int(last or first), int(first) + SEEDS_MAX) + 1)
     except ValueError:
         found = []
-    if not found or len(set(found)) != len(found):
+    if not 0 < len(found) <= SEEDS_MAX or len(set(found)) != len(found):
         raise ConfigError(f"--seeds {text}: no list of seeds", fix="Write 0, 0-4 or 1,3,5.")
     return found
 

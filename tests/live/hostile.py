@@ -97,6 +97,7 @@ class Player:
     incarnations: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     model: Vector | None = None  # what the victim has of it; None before its first update
     signed: Round = -1  # newest round it has offered
+    offers: dict[Round, Offer] = field(default_factory=dict)  # the honest ones
 
 
 class Victim:
@@ -324,6 +325,7 @@ class HostileMember:
         offer, payload = self.update(delta=known is not None)
         data = payload.data.view(np.float32)
         self.player.model = data.copy() if known is None else known + data
+        self.player.offers[round_] = offer
         await self.offer(offer, round_)
 
     # --- as no neighbor should -----------------------------------------------------------------

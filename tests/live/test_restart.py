@@ -27,12 +27,14 @@ from tests.live.federation import (
 )
 
 ROUNDS = 400
-RANDOM_KILLS = 10
+RANDOM_PAIRS = 5  # two of four nodes die within half a second, five times
 SEED = 20240611
-PAUSE_S = 0.2  # of a pass while nodes are killed: the federation must not end before that does
+PAUSE_S = 0.3  # of a pass while nodes are killed: the federation must not end before that does
 RETURN_S = 15.0  # in which a restarted node is accepted again
 
-SURE = "cleveland"  # is never killed
+# Never killed. Its patients differ so much that its model is always a few points below the others'
+# (0.79 beside 0.82 after 400 quiet rounds); killed nodes are held against others that are alike.
+SURE = "switzerland"
 OTHERS = tuple(name for name in HOSPITALS if name != SURE)
 
 
@@ -74,17 +76,17 @@ async def tell(nodes: Nodes) -> Story:
     story = Story(nodes)
     draw = random.Random(SEED)
     nodes.pause(PAUSE_S)
-    points = {"hungarian": ("after-save", 5), "switzerland": ("after-offer", 45)}
+    points = {"hungarian": ("after-save", 5), "cleveland": ("after-offer", 25)}
     for name in HOSPITALS:
         nodes.start(name, "--exit-when-done", trace=True, die=points.get(name, ("", 0)))
     for name, (point, _) in points.items():
         await nodes.processes[name].ended(30)
         story.returns.append(await come_back(nodes, name, point))
-    for _ in range(RANDOM_KILLS):
-        name = draw.choice(OTHERS)
-        await asyncio.sleep(draw.uniform(0.0, 2 * PAUSE_S))  # a random moment of a round
-        nodes.processes[name].kill()
-        story.returns.append(await come_back(nodes, name, "random"))
+    for _ in range(RANDOM_PAIRS):
+        for name in (pair := draw.sample(OTHERS, 2)):
+            await asyncio.sleep(draw.uniform(0.0, PAUSE_S))  # a random moment of a round
+            nodes.processes[name].kill()
+        story.returns += await asyncio.gather(*(come_back(nodes, name, "random") for name in pair))
     nodes.pause(0)
     for name, process in nodes.processes.items():
         story.exits[name] = await process.ended(60)
@@ -108,7 +110,7 @@ def test_the_nodes_died_as_told_and_ended_well(story: Story) -> None:
     assert [found.point for found in story.returns] == [
         "after-save",
         "after-offer",
-        *["random"] * RANDOM_KILLS,
+        *["random"] * 2 * RANDOM_PAIRS,
     ]
     assert set(story.exits.values()) == {OK}
     assert len(story.exits) == len(HOSPITALS)

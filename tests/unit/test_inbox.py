@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gossipfl.codecs.dense import Dense
 from gossipfl.errors import PeerFault, Refusal
-from gossipfl.inbox import EquivocationFault, Inbox
+from gossipfl.inbox import BEHIND_MAX, EquivocationFault, Inbox
 from gossipfl.types import PeerId, Vector
 from gossipfl.update import digest_of
 from gossipfl.wire.chunks import CREDIT_BYTES, Payload, Piece, data_message, parse_data
@@ -94,8 +94,8 @@ def test_votes_are_in_the_members_order_whoever_came_first() -> None:
     assert count(box, 0) == [A, B]
 
 
-def test_a_late_row_counts_for_two_rounds_and_no_longer() -> None:
-    for own, votes in ((2, [A]), (3, [])):
+def test_a_late_row_counts_for_some_rounds_and_no_longer() -> None:
+    for own, votes in ((BEHIND_MAX, [A]), (BEHIND_MAX + 1, [])):
         box, a = inbox(), Sender()
         take(box, a.update(0), own=own)
         assert box.votes(own) == votes
