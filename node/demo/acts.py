@@ -204,6 +204,7 @@ def _node(node: NodeView, nodes: list[NodeView]) -> dict[str, Any]:
         "certificate": node.certificate,
         "seen_by": seen_by,
         "rounds": status["round"],
+        "restarts": node.restarts,
         "frames_verified": sum(row["frames_verified"] for row in rows),
         "deltas_accepted": sum(row["deltas_accepted"] for row in rows),
         "snapshots_accepted": sum(row["snapshots_accepted"] for row in rows),

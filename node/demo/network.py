@@ -22,8 +22,8 @@ from node.status import ask
 
 __all__ = ["Member", "Network", "NodeView", "Plan"]
 
-_POLL_S = 0.25  # between two looks at every node: smooth for the eye, a few ms of work
-_START_S = 60.0  # for a node to answer at all; imports on a loaded machine take ten
+_POLL_S = 0.3  # seconds between two looks at every node: smooth for the eye, little work
+_RESTARTS_MAX = 5  # of one node that is killed from outside; then somebody wants it gone
 _LAST_WORDS = 2000  # characters of a failed node's log that are shown
 
 
@@ -60,6 +60,7 @@ class NodeView:
     store: Path
     process: asyncio.subprocess.Process | None = None
     status: dict[str, Any] = field(default_factory=dict)
+    restarts: int = 0
     peak_kb: int | None = None  # largest sum of PSS of its processes that was seen
     outcome: dict[str, Any] = field(default_factory=dict)
 
@@ -117,31 +118,43 @@ class Network:
                     await node.process.wait()
 
     async def _run(self, node: NodeView) -> None:
-        log = self.directory / f"{node.member.name}.log"
+        """Run a node to its end; one that somebody kills is started again, as IT staff would."""
+        while True:
+            code, out = await self._start(node)
+            if code >= 0 or node.restarts == _RESTARTS_MAX:
+                break
+            node.restarts += 1
+        answer: dict[str, Any] = json.loads(out) if out else {"ok": False}
+        if not answer["ok"]:
+            log = self._log(node)
+            words = log.read_text(errors="replace")[-_LAST_WORDS:]
+            raise FederationFailed(
+                f"the node of {node.member.name} ended with status {code}:\n{words}",
+                fix=f"Its whole log is {log}.",
+            )
+        node.outcome = answer["data"]
+        node.status = answer["data"]["status"]
+
+    async def _start(self, node: NodeView) -> tuple[int, bytes]:
         command = [sys.executable, "-P", "-m", "node.cli", "run", str(node.config)]
         command += ["--exit-when-done", "--json"]
-        with log.open("wb") as errors:
-            process = await asyncio.create_subprocess_exec(
+        with self._log(node).open("ab") as errors:
+            node.process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C is for the demo, which ends its nodes itself
             )
-        node.process = process
-        out, _ = await process.communicate()
-        answer: dict[str, Any] = json.loads(out) if out else {"ok": False}
-        if not answer["ok"]:
-            words = log.read_text(errors="replace")[-_LAST_WORDS:]
-            raise FederationFailed(
-                f"the node of {node.member.name} ended with status {process.returncode}:\n{words}",
-                fix=f"Its whole log is {log}.",
-            )
-        node.outcome = answer["data"]
-        node.status = answer["data"]["status"]
+        out, _ = await node.process.communicate()
+        assert node.process.returncode is not None
+        return node.process.returncode, out
+
+    def _log(self, node: NodeView) -> Path:
+        return self.directory / f"{node.member.name}.log"
 
     async def _watch(self, node: NodeView) -> None:
-        while node.process is None or node.process.returncode is None:
+        while not node.outcome:
             await asyncio.sleep(_POLL_S)
             if node.process is None or node.process.returncode is not None:
                 continue
@@ -152,7 +165,7 @@ class Network:
                 node.peak_kb = max(used, node.peak_kb or 0)
 
     async def _show(self, watch: Callable[["Network"], None]) -> None:
-        while any(node.process is None or node.process.returncode is None for node in self.nodes):
+        while not all(node.outcome for node in self.nodes):
             watch(self)
             await asyncio.sleep(_POLL_S)
         watch(self)

@@ -53,7 +53,7 @@ def test_joining_is_nearly_as_good_as_pooling_and_a_liar_costs_little(
 
 @pytest.mark.timeout(120)
 def test_the_mean_lets_the_same_liar_through(tmp_path: Path) -> None:
-    acts = played("--seeds", "0-1", "--mixing", "mean", cwd=tmp_path)["acts"]
+    acts = played("--mixing", "mean", cwd=tmp_path)["acts"]
     assert acts["liar"]["accuracy"] < 0.65
     assert acts["together"]["accuracy"] > 0.75  # the twin: without a liar the mean is fine
 

@@ -665,7 +665,8 @@ async def test_who_shows_no_listed_certificate_over_tls_1_3_never_gets_a_link(
         after = await victim.until(
             lambda status: status["strangers_refused"] != before["strangers_refused"]
         )
-        grown = Counter(after["strangers_refused"]) - Counter(before["strangers_refused"])
+        grown: Counter[str] = Counter(after["strangers_refused"])
+        grown -= Counter(before["strangers_refused"])
         assert grown == {code: 1}
         assert len(after["links"]) == 1
         assert state(after, MALLORY) == state(before, MALLORY)

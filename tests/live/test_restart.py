@@ -26,7 +26,7 @@ from tests.live.federation import (
     row,
 )
 
-ROUNDS = 400
+ROUNDS = 300
 RANDOM_PAIRS = 5  # two of four nodes die within half a second, five times
 SEED = 20240611
 PAUSE_S = 0.3  # of a pass while nodes are killed: the federation must not end before that does
