@@ -81,6 +81,7 @@ class Network:
     def __init__(self, plan: Plan, directory: Path) -> None:
         self.plan = plan
         self.directory = directory
+        self._ending = False
         directory.mkdir(parents=True, exist_ok=True)
         addresses = free_addresses(len(plan.members))
         certificates = [self._write_key(member) for member in plan.members]
@@ -121,7 +122,7 @@ class Network:
         """Run a node to its end; one that somebody kills is started again, as IT staff would."""
         while True:
             code, out = await self._start(node)
-            if code >= 0 or node.restarts == _RESTARTS_MAX:
+            if code >= 0 or self._ending or node.restarts == _RESTARTS_MAX:
                 break
             node.restarts += 1
         answer: dict[str, Any] = json.loads(out) if out else {"ok": False}
@@ -136,8 +137,7 @@ class Network:
         node.status = answer["data"]["status"]
 
     async def _start(self, node: NodeView) -> tuple[int, bytes]:
-        command = [sys.executable, "-P", "-m", "node.cli", "run", str(node.config)]
-        command += ["--exit-when-done", "--json"]
+        command = [sys.executable, "-P", "-m", "node.cli", "run", str(node.config), "--json"]
         with self._log(node).open("ab") as errors:
             node.process = await asyncio.create_subprocess_exec(
                 *command,
@@ -165,10 +165,15 @@ class Network:
                 node.peak_kb = max(used, node.peak_kb or 0)
 
     async def _show(self, watch: Callable[["Network"], None]) -> None:
-        while not all(node.outcome for node in self.nodes):
+        """Show the nodes until all have finished; until then each serves those that are behind."""
+        while not all(node.status.get("finished") for node in self.nodes):
             watch(self)
             await asyncio.sleep(_POLL_S)
         watch(self)
+        self._ending = True
+        for node in self.nodes:
+            if node.process is not None and node.process.returncode is None:
+                node.process.terminate()
 
     def _write_key(self, member: Member) -> bytes:
         identity = Identity.generate()

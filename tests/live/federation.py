@@ -32,6 +32,7 @@ TASK = '''
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -64,14 +65,14 @@ class Odd(HeartDisease):
 
     def _obey(self, where, member=""):
         folder = Path(self.control)
+        if (folder / f"read-{where}").exists():
+            print("heard:", repr(sys.stdin.read()))
         if (folder / f"raise-{where}").exists():
-            raise RuntimeError(f"odd {where}")  # here
+            raise RuntimeError(f"odd {where}")  # raise
         if (folder / f"exit-{where}").exists():
-            raise SystemExit("odd exit")
+            raise SystemExit("odd exit")  # exit
         if (folder / f"die-{where}").exists():
             os.kill(os.getpid(), signal.SIGKILL)
-        if (folder / f"read-{where}").exists():
-            print("heard:", repr(input()))
         if (folder / f"hang-{where}").exists():
             (folder / "hangs").touch()
         while (folder / f"hang-{where}").exists():
