@@ -233,12 +233,13 @@ class Driver:
                     logger.warning("%s refuses this node: %s: %s", peer, code, detail)
             case MembersDiffer(peer, diff):
                 self.seen.members_differ[peer] = diff
-                logger.warning(
-                    "the member lists of this node and %s differ, so no update counts until "
-                    "federation.toml is the same on both:\n%s",
-                    peer,
-                    "\n".join(diff),
-                )
+                if self._limit.admit((peer, "members-differ"), now) is not None:
+                    logger.warning(
+                        "the member lists of this node and %s differ, so no update counts until "
+                        "federation.toml is the same on both:\n%s",
+                        peer,
+                        "\n".join(diff),
+                    )
             case Equivocated(peer, round_, first, second):
                 logger.error(
                     "%s signed two models for one round; both frames prove it",

@@ -1,9 +1,10 @@
-"""One setting of the C library's allocator, for processes that move messages of a mebibyte."""
+"""Two settings of memory, for processes that move messages of a mebibyte and must not pause."""
 
 import ctypes
+import gc
 from typing import Final
 
-__all__ = ["keep_message_memory"]
+__all__ = ["keep_message_memory", "settle"]
 
 # From glibc's malloc.h
 _M_TRIM_THRESHOLD: Final = -1
@@ -25,3 +26,13 @@ def keep_message_memory() -> bool:
         return False
     mapped = mallopt(_M_MMAP_THRESHOLD, _MAPPED_ABOVE)
     return bool(mallopt(_M_TRIM_THRESHOLD, _KEPT_AT_MOST) and mapped)
+
+
+def settle() -> None:
+    """Take what is loaded by now out of garbage collection: it stays for good.
+
+    A full collection over all imported modules stops the event loop for some 40 ms, and a frame
+    of many small arrays can set one off. Call it once, when everything is imported.
+    """
+    gc.collect()
+    gc.freeze()

@@ -41,7 +41,8 @@ def describe(driver: Driver, links: Links, worker: Worker, now: Seconds) -> dict
         row["tls_version"] = link.tls_version if link else None
         row["certificate"] = link.certificate if link else None
         row["trouble"] = trouble.get(row["name"])
-        row["members_diff"] = list(seen.members_differ.get(row["name"], ()))
+        diff = seen.members_differ.get(row["name"], ()) if row["members_differ"] else ()
+        row["members_diff"] = list(diff)
     links_open = [vars(link) for link in links.info()]
     return {
         "member": setup.me,

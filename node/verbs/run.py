@@ -39,9 +39,10 @@ def run(
     from node import logs
     from node.config import load_node
     from node.daemon import serve
-    from node.heap import keep_message_memory
+    from node.heap import keep_message_memory, settle
 
     keep_message_memory()
+    settle()
     logs.set_up(quiet=quiet)
     node = load_node(config, changes or [])
     outcome = asyncio.run(serve(node, exit_when_done=exit_when_done))

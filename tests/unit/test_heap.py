@@ -33,3 +33,9 @@ def test_memory_of_messages_is_used_again_without_page_faults() -> None:
     kept, given_back = faults("kept"), faults("default")
     assert kept < 10_000
     assert kept < given_back / 3  # the twin: without the setting they are paid again and again
+
+
+def test_what_is_loaded_leaves_garbage_collection() -> None:
+    code = "import gc, node.daemon, node.heap; node.heap.settle(); print(len(gc.get_objects()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # some 80,000 objects without it
