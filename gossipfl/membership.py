@@ -182,6 +182,8 @@ class Membership:
             return []
         self._noted, silent = round_, []
         for peer in self:
+            if not peer.incarnation:
+                continue  # it was never here: not linked yet is not silent
             peer.missed = 0 if answered(peer.id) else peer.missed + 1
             if peer.missed == MISSED_MAX:
                 silent.append(peer)

@@ -253,7 +253,9 @@ class Driver:
         held = self._limit.admit((origin, refusal), now)
         if held is not None:
             more = f" ({held} more like it)" if held else ""
-            logger.warning("refused from %s: %s: %s%s", origin, refusal, detail, more)
+            # An unknown base is what a late start looks like; a snapshot is asked for and comes
+            level = logging.INFO if refusal is Refusal.UNKNOWN_BASE else logging.WARNING
+            logger.log(level, "refused from %s: %s: %s%s", origin, refusal, detail, more)
 
     def _close_round(self, closed: RoundClosed) -> None:
         self.seen.participation.add(closed.round, closed.senders)

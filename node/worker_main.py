@@ -1,10 +1,11 @@
 """The worker process: the only one of a node's two that holds torch.
 
 It answers requests in order until its pipe closes. A thread watches the pipe, so the process ends
-at once with the daemon, even in the middle of a long training.
+at once with the daemon, even in the middle of a long training; on Linux the kernel does so too.
 """
 
 import contextlib
+import ctypes
 import os
 import queue
 import signal
@@ -23,6 +24,8 @@ from node.arena import Arena
 from node.pipe import LENGTH_BYTES, pack, unpack
 
 __all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1  # from Linux's sys/prctl.h
 
 
 class Workplace:
@@ -90,9 +93,19 @@ def _watch(pipe: BinaryIO, requests: "queue.SimpleQueue[dict[str, Any]]") -> Non
         requests.put(unpack(body))
 
 
+def _end_with_parent() -> None:
+    """Let the kernel end this process with the daemon: the watcher waits for code that hogs Python.
+
+    A daemon that is gone already has closed the pipe, which the watcher sees.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Serve the daemon at the other end of standard input and output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which closes the pipe
+    _end_with_parent()
     file = int(sys.argv[1])
     requests_in = os.fdopen(os.dup(0), "rb")
     answers_out = os.fdopen(os.dup(1), "wb")
