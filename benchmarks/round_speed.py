@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from node.demo.network import Member, Network, Plan
+from node.network import Member, Network, Plan
 
 WARM_UP = 5  # rounds: allocators and caches settle, as for the peers this is held against
 

@@ -111,6 +111,7 @@ async def _serve(
                     (store, origin),
                     evaluate_every=config.settings.evaluate_every,
                     record=record,
+                    keep=lambda model: write_model(directory / MODEL_NAME, model, begun["parts"]),
                 )
                 recount(directory / RECORDS_NAME, driver.seen.participation)
                 links = _links(config, driver)

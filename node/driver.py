@@ -43,7 +43,7 @@ from gossipfl.engine import Engine
 from gossipfl.errors import FederationFailed, Refusal, StoreError, WorkerDied
 from gossipfl.report import Participation, RoundRecord
 from gossipfl.streams import stream
-from gossipfl.types import Digest, LinkId, PeerId, Seconds
+from gossipfl.types import Digest, LinkId, PeerId, Seconds, Vector
 from gossipfl.update import close, digest_of, snapshot
 from gossipfl.wire.chunks import data_message
 from node.links import Links
@@ -88,6 +88,7 @@ class Driver:
         store: keeps the state, with what the state belongs to.
         evaluate_every: rounds between two evaluations, 0 for never.
         record: called with every closed round; a disk that is full costs lines, not the node.
+        keep: called with the final model as soon as there is one, in a thread.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Driver:
         *,
         evaluate_every: int,
         record: Callable[[RoundRecord], None],
+        keep: Callable[[Vector], None] = lambda model: None,
     ) -> None:
         self.engine = engine
         setup = engine.setup
@@ -108,6 +110,7 @@ class Driver:
         self._store, self._origin = store
         self._evaluate_every = evaluate_every
         self._record = record
+        self._keep = keep
         self._inputs: asyncio.Queue[Step] = asyncio.Queue()
         self._places = asyncio.Semaphore(MESSAGES_MAX)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -210,6 +213,7 @@ class Driver:
                 case Finished(rounds):
                     self.seen.finished = True
                     logger.info("last round closed, serving", extra={"rounds": rounds})
+                    self._spawn(self._keep_model(), "keep")
                 case Failed(reason):
                     raise FederationFailed(reason, fix='Use pace = "elastic", or a larger max_s.')
                 case _:
@@ -368,6 +372,13 @@ class Driver:
         else:
             self.seen.degraded = ""
             self._inputs.put_nowait(self.engine.persisted)
+
+    async def _keep_model(self) -> None:
+        """Write the final model now: the plug may be pulled while the node still serves."""
+        try:
+            await self._in_thread(partial(self._keep, self.engine.model))
+        except StoreError as error:
+            logger.error("the final model is not written yet: %s", error)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - as its work says
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

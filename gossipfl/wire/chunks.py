@@ -35,7 +35,6 @@ LIST_INDEX = -1  # the digest list stands before chunk 0
 DATA_TAG = 0x40  # first byte of a data message; control frames use 1 to 15
 _HEADER_BYTES = 1 + DIGEST_BYTES + 4  # tag, root, index + 1 as little-endian u32
 DATA_BYTES_MAX = _HEADER_BYTES + CHUNK_BYTES
-PAYLOAD_BYTES_MAX = CHUNK_BYTES * (CHUNK_BYTES // DIGEST_BYTES)  # its list fits one message: 32 GiB
 
 
 def chunk_count(length: int) -> int:

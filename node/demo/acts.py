@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from gossipfl.learning.task import Place, Split, Task, load_task
+from gossipfl.learning.task import Place, Split, Task, initial, load_task
 from gossipfl.learning.yardstick import Scores, pooled_split, score, train_alone, train_pooled
+from gossipfl.params import Layout
 from gossipfl.tasks.heart_disease import HOSPITALS
 from gossipfl.types import Vector
-from node.demo.network import Member, Network, NodeView, Plan
 from node.demo.view import HospitalLine, Screen
+from node.network import Member, Network, NodeView, Plan
 
 __all__ = ["ACTS", "Act", "Script", "play"]
 
@@ -50,6 +51,7 @@ class Act:
     own: dict[str, Scores]
     nodes: dict[str, Any] = field(default_factory=dict)
     models: dict[str, Path] = field(default_factory=dict)
+    vectors: list[Vector] = field(default_factory=list)  # of real nodes, in member order
 
     def summary(self) -> dict[str, float | None]:
         """Mean and worst honest hospital, on the held-out patients of all."""
@@ -72,7 +74,13 @@ class _Stage:
             name: self.task.data(Place(None, name, index, len(HOSPITALS), seed))
             for index, name in enumerate(HOSPITALS)
         }
+        self.layout = Layout.of(initial(self.task, seed))
         self.everybody: Split = pooled_split(list(self.splits.values()))
+
+    def load(self, path: Path) -> Vector:
+        """Return a saved model flat, in the order of its layout."""
+        tensors = load_file(path)
+        return np.concatenate([tensors[name].ravel() for name in self.layout.names])
 
     def act(self, models: Mapping[str, Vector]) -> Act:
         """Score one model per hospital."""
@@ -139,7 +147,8 @@ class _Stage:
         with self.screen.act(title, script.rounds):
             asyncio.run(network.run(lambda net: self.screen.update(_lines(net))))
         honest = [node for node in network.nodes if node.member.name != liar]
-        act = self.act({node.member.name: _vector(node.model) for node in honest})
+        act = self.act({node.member.name: self.load(node.model) for node in honest})
+        act.vectors = [self.load(node.model) for node in network.nodes]
         act.models = {node.member.name: node.model for node in network.nodes}
         act.nodes = {node.member.name: _node(node, network.nodes) for node in network.nodes}
         return act
@@ -162,12 +171,6 @@ def play(script: Script, seed: int, screen: Screen) -> dict[str, Act]:
         "pooled": stage.pooled,
     }
     return {name: acts[name]() for name in ACTS}
-
-
-def _vector(path: Path) -> Vector:
-    """Return a saved model flat, in the order of its layout."""
-    tensors = load_file(path)
-    return np.concatenate([tensors[name].ravel() for name in ("weight", "bias")])
 
 
 def _lines(network: Network) -> list[HospitalLine]:

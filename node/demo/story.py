@@ -5,6 +5,8 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
+from blake3 import blake3
+
 from gossipfl.tasks.heart_disease import HOSPITALS
 from node.demo.acts import ACTS, Act
 
@@ -17,12 +19,20 @@ NOTICEABLE = 0.005  # half a patient in a hundred: below it, the table's digits 
 
 
 def report(played: Played) -> dict[str, Any]:
-    """Return what `report.json` and `--json` say, without times; fractions lie in [0, 1]."""
+    """Return what `report.json` and `--json` say, without times; fractions lie in [0, 1].
+
+    `digest` is that of the models all learned together, in the order of seeds and members.
+    """
     nodes = [
         node for acts in played.values() for act in acts.values() for node in act.nodes.values()
     ]
     peaks = [node["peak_mb"] for node in nodes if node["peak_mb"] is not None]
+    models = blake3()
+    for acts in played.values():
+        for vector in acts["together"].vectors:
+            models.update(vector.tobytes())
     return {
+        "digest": models.hexdigest(),
         "peak_mb_per_node": max(peaks, default=None),
         "acts": {act: _average([acts[act].summary() for acts in played.values()]) for act in ACTS},
         "hospitals": {name: _hospital(played, name) for name in HOSPITALS},
@@ -37,20 +47,19 @@ def report(played: Played) -> dict[str, Any]:
 
 
 def table_rows(played: Played) -> dict[str, dict[str, float | None]]:
-    """Return accuracies by hospital, and their mean and worst over honest hospitals."""
+    """Return accuracies by hospital, and mean and worst of each column over honest hospitals."""
     rows: dict[str, dict[str, float | None]] = {}
     for name in HOSPITALS:
         found = _hospital(played, name)
         rows[name] = {act: found[act]["everybody"].get("accuracy") for act in ACTS}
         rows[name]["own_alone"] = found["alone"]["own"].get("accuracy")
         rows[name]["own_together"] = found["together"]["own"].get("accuracy")
-    acts = report(played)["acts"]
-    rows["mean"] = {act: acts[act]["accuracy"] for act in ACTS}
-    rows["worst"] = {act: acts[act]["accuracy_worst"] for act in ACTS}
-    for key in ("own_alone", "own_together"):
-        known = [value for name in HOSPITALS if (value := rows[name][key]) is not None]
-        rows["mean"][key], rows["worst"][key] = fmean(known), min(known)
-    return rows
+    mean: dict[str, float | None] = {}
+    worst: dict[str, float | None] = {}
+    for column in (*ACTS, "own_alone", "own_together"):
+        known = [value for name in HOSPITALS if (value := rows[name][column]) is not None]
+        mean[column], worst[column] = fmean(known), min(known)
+    return rows | {"mean": mean, "worst": worst}
 
 
 def sentences(played: Played) -> list[str]:

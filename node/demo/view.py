@@ -158,7 +158,8 @@ def final_page(
     seeds = len(data["seeds"])
     notes = [
         "Held-out patients of all four hospitals; own: those of that hospital alone.",
-        f"Who lies is {liar} ({data['attack']}). Pooled is a yardstick: nobody may do it.",
+        f"Who lies is {liar} ({data['attack']}), and is in no figure of that column.",
+        "Pooled is a yardstick: nobody may do it.",
         "One split of the patients." if seeds == 1 else f"Mean of {seeds} splits of the patients.",
         "",
         *sentences,

@@ -113,5 +113,10 @@ def _new_directory(out: Path) -> Path:
     while directory.exists():
         number += 1
         directory = out.with_name(f"{out.name}-{number}")
-    directory.mkdir(parents=True)
+    try:
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: cannot be made: {error.strerror}", fix="Name a directory of your own."
+        ) from error
     return directory

@@ -63,18 +63,23 @@ Next:
 
 
 def new_federation(
+    b: Annotated[
+        int,
+        typer.Option(
+            "--b", min=0, help="Lying neighbors to withstand; 2b + 1 neighbors each are needed."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The file to write; - prints it instead.")] = Path(
         "federation.toml"
     ),
     name: Annotated[str, typer.Option(help="The federation's name.")] = "my-federation",
     task: Annotated[str, typer.Option(help="What is learned.")] = "heart-disease",
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds are run.")] = 60,
-    b: Annotated[int, typer.Option("--b", min=0, help="Lying neighbors to withstand.")] = 1,
     as_json: AsJson = False,
 ) -> Result:
     """Write a commented federation.toml to start from, and say what comes next.
 
-    Example: gossipfl new federation --name hearts --rounds 60
+    Example: gossipfl new federation --name hearts --b 1 --rounds 60
     """
     from pydantic import ValidationError
 
@@ -92,7 +97,7 @@ def new_federation(
             seed=0,
             pace="elastic",
             test=False,
-        )  # what is written will load
+        )  # what is written can be read
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(

@@ -17,7 +17,7 @@ import psutil
 
 from gossipfl.errors import ConfigError
 from gossipfl.tasks.heart_disease import HOSPITALS
-from node.demo.network import Member, Network, Plan
+from node.network import Member, Network, Plan
 from node.output import ExitCode
 from node.status import ask
 from node.store import LENGTH_BYTES, MAGIC

@@ -63,7 +63,7 @@ def only_object(out: str) -> dict[str, Any]:
 def test_four_members_made_with_the_two_verbs_load_as_a_federation(
     run: Run, tmp_path: Path
 ) -> None:
-    code, out, _ = run("new", "federation", "--name", "hearts", "--rounds", "7")
+    code, out, _ = run("new", "federation", "--b", "1", "--name", "hearts", "--rounds", "7")
     assert code == ExitCode.OK
     assert "gossipfl keygen" in out
     file = tmp_path / "federation.toml"
@@ -117,16 +117,16 @@ def test_a_wrong_name_or_address_leaves_no_key(
 
 
 def test_a_new_federation_can_be_printed_and_never_overwrites(run: Run, tmp_path: Path) -> None:
-    code, out, _ = run("new", "federation", "--out", "-")
+    code, out, _ = run("new", "federation", "--b", "1", "--out", "-")
     assert code == ExitCode.OK
     assert tomllib.loads(out)["mixing"] == {"kind": "trimmed-mean", "b": 1}
     assert not list(tmp_path.iterdir())
-    assert run("new", "federation")[0] == ExitCode.OK
-    code, _, said = run("new", "federation")
+    assert run("new", "federation", "--b", "1")[0] == ExitCode.OK
+    code, _, said = run("new", "federation", "--b", "1")
     assert code == ExitCode.USAGE
     assert "not overwritten" in said
-    assert run("new", "federation", "--name", "two words", "--out", "x")[0] == ExitCode.USAGE
-    assert run("new", "federation", "--out", "no/such/directory")[0] == ExitCode.USAGE
+    assert run("new", "federation", "--b", "1", "--name", "two words", "--out", "x")[0] == ExitCode.USAGE
+    assert run("new", "federation", "--b", "1", "--out", "no/such/directory")[0] == ExitCode.USAGE
 
 
 def test_version_is_said_in_words_and_as_an_object(run: Run) -> None:
@@ -310,7 +310,7 @@ def test_a_node_package_from_elsewhere_is_told(run: Run, monkeypatch: pytest.Mon
 
 
 def test_a_reader_who_goes_away_is_no_crash() -> None:
-    command = [sys.executable, "-m", "node.cli", "new", "federation", "--out", "-"]
+    command = [sys.executable, "-m", "node.cli", "new", "federation", "--b", "1", "--out", "-"]
     read, write = os.pipe()
     os.close(read)
     closed = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False, timeout=30)
