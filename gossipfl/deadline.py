@@ -94,10 +94,14 @@ class Deadline:
             self._typical.append(sorted(self._arrivals.values())[counted - 1])
 
     def _first_wait(self, expected: int) -> Seconds:
-        """Return the wait that this round's own answers give, once all but `b` have come."""
-        enough = expected - self._byzantine
-        if self._byzantine and enough > 0 and len(self._arrivals) >= enough:
-            return self._clamp(sorted(self._arrivals.values())[enough - 1])
+        """Return the wait that this round's own answers give, once all but `b` have come.
+
+        Without liars the first answer will do, and a slower one stretches the wait again.
+        """
+        arrivals = sorted(self._arrivals.values())
+        enough = expected - self._byzantine if self._byzantine else max(1, len(arrivals))
+        if 0 < enough <= len(arrivals):
+            return self._clamp(max(arrivals[enough - 1], self._own))
         return self._bounds.max_s
 
     def _clamp(self, typical: Seconds) -> Seconds:

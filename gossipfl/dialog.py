@@ -20,16 +20,16 @@ from gossipfl.effects import (
     UpdateAccepted,
 )
 from gossipfl.errors import PeerFault, Refusal
-from gossipfl.federation import diff, roster_diff
+from gossipfl.federation import diff
 from gossipfl.inbox import AHEAD_MAX, BEHIND_MAX, EquivocationFault, Inbox
 from gossipfl.membership import Link, Membership, Peer, jump_target
 from gossipfl.outbox import Outbox
 from gossipfl.replica import Assembly
+from gossipfl.roster import roster_bodies, take_roster
 from gossipfl.setup import Setup, Standing
 from gossipfl.types import LinkId, PeerId, Round, Seconds
 from gossipfl.wire.chunks import CREDIT_BYTES, DATA_TAG, parse_data
 from gossipfl.wire.frame import (
-    ROSTER_ROWS_MAX,
     Body,
     Done,
     Frame,
@@ -46,7 +46,6 @@ from gossipfl.wire.frame import (
 
 __all__ = ["Dialog"]
 
-_ROSTER_MAX = 4096  # rows of a member list from outside: 1.5 MB, far above any federation
 _SERVED_MAX = 16  # pieces one want may ask for: twice an honest receiver's window
 _FATAL = {Refusal.WRONG_FEDERATION, Refusal.WRONG_LAYOUT, Refusal.STALE_INCARNATION}
 
@@ -144,6 +143,7 @@ class Dialog:
         peer.offered_round = max(peer.offered_round, frame.round)
         differ = hello.members != self._federation.members_digest
         peer.members_differ = differ
+        peer.refuses_us.clear()  # what it still refuses, it says again
         effects: list[Effect] = [
             Drop(extra.id, "another link to this member stays")
             for extra in self._membership.greet(link, frame.incarnation)
@@ -153,7 +153,8 @@ class Dialog:
         if peer.current is not link:
             return effects
         if differ:
-            return effects + self._tell_roster(link)
+            rosters = roster_bodies(self._federation.roster)
+            return effects + [self._send(link, roster) for roster in rosters]
         resumed = self._inbox.resume(peer.id)
         return effects + self._announce_to(link) + self._fetch(peer, resumed)
 
@@ -233,11 +234,12 @@ class Dialog:
                 peer.snapshots += 1
             else:
                 peer.deltas += 1
-            own = self._standing.round
-            if done.round >= own or (done.round == own - 1 and now <= self._standing.due):
-                peer.missed = 0  # in time; the round may have closed without it, and earlier
+            if done.round == self._standing.round - 1 and now <= self._standing.due:
+                peer.missed = 0  # in time, though the round has closed without it, and earlier
             effects.append(UpdateAccepted(peer.id, done.round, done.offer.snapshot))
             effects += self._release(peer, now)
+        if not self._standing.frozen and self._inbox.answered(peer.id, self._standing.round):
+            peer.missed = 0  # also if its answer waits behind a row that has not counted yet
         return effects
 
     def thaw(self, now: Seconds) -> list[Effect]:
@@ -307,16 +309,8 @@ class Dialog:
     def _on_roster(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
         roster = frame.body
         assert isinstance(roster, Roster)
-        if not link.peer.members_differ or link.roster_told:
-            raise PeerFault(Refusal.FLOOD, "a member list that nobody needs")
-        if roster.offset != len(link.roster_rows) or roster.total > _ROSTER_MAX:
-            raise PeerFault(Refusal.MALFORMED, "member list rows out of order")
-        link.roster_rows += roster.rows
-        if len(link.roster_rows) < roster.total:
-            return []
-        lines = roster_diff(self._federation.roster, tuple(link.roster_rows))
-        link.roster_rows, link.roster_told = [], True
-        return [MembersDiffer(link.peer.id, tuple(lines))]
+        lines = take_roster(link, roster, self._federation.roster)
+        return [] if lines is None else [MembersDiffer(link.peer.id, lines)]
 
     def _on_leave(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
         link.peer.left = True
@@ -377,13 +371,6 @@ class Dialog:
         if payload is None or not 0 < offer.length <= CREDIT_BYTES:
             return []
         return [SendData(link.id, payload, 0)]
-
-    def _tell_roster(self, link: Link) -> list[Effect]:
-        rows = self._federation.roster
-        return [
-            self._send(link, Roster(start, len(rows), rows[start : start + ROSTER_ROWS_MAX]))
-            for start in range(0, len(rows), ROSTER_ROWS_MAX)
-        ]
 
     def _send(self, link: Link, body: Body) -> Send:
         return Send(link.id, self._sealer.seal(body, self._outbox.said, link.peer.key))

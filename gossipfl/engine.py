@@ -71,6 +71,7 @@ class Engine:
         self._missing: tuple[PeerId, ...] = ()
         self._snapshotting = False
         self._leaving = False
+        self._saving = False  # the final model is on its way to the disk
         self._running = False  # the start quorum was reached once
         self._alone = False  # nobody is there to wait for
         self._returns = restored is not None and restored.offered_round >= 0
@@ -169,9 +170,8 @@ class Engine:
 
     def persisted(self, now: Seconds) -> list[Effect]:
         """Take the end of `Persist`: offer, then collect answers."""
-        if self.phase is Phase.LEFT:
-            return [Left()]
-        assert self.phase is Phase.CLOSING, self.phase
+        if self.phase is not Phase.CLOSING:
+            return self._saved(now)
         self.outbox.said = self.outbox.round
         self.standing.announced = self.standing.public_stable = True
         effects = [] if self._leaving else self._dialog.announce()
@@ -179,10 +179,7 @@ class Engine:
 
     def not_persisted(self, now: Seconds) -> list[Effect]:
         """Take a failed `Persist`: go on learning, but say nothing that a crash could deny."""
-        if self.phase is Phase.LEFT:
-            return [Left()]
-        assert self.phase is Phase.CLOSING, self.phase
-        return self._begin_collecting(now)
+        return self._begin_collecting(now) if self.phase is Phase.CLOSING else self._saved(now)
 
     def snapshotted(self, update: Update, now: Seconds) -> list[Effect]:
         """Take a snapshot of the public replica and answer those who wait for it."""
@@ -229,7 +226,7 @@ class Engine:
     def _advance(self, now: Seconds) -> list[Effect]:
         """Move as far as what is known allows; safe to call at any time."""
         effects = self._snapshots()
-        if self._leaving and self.phase not in (Phase.CLOSING, Phase.LEFT):
+        if self._leaving and not self._saving and self.phase not in (Phase.CLOSING, Phase.LEFT):
             return effects + self._goodbye()
         match self.phase:
             case Phase.WAITING:
@@ -246,8 +243,9 @@ class Engine:
     def _open(self, now: Seconds) -> list[Effect]:
         """Open the next round, or catch up with neighbors that are ahead."""
         if self.round >= self._rounds:
-            self.phase, self.standing.done = Phase.DONE, True
-            return [Finished(self._rounds), *self._dialog.say(Done()), *self._linger(now)]
+            self.phase, self.standing.done, self._saving = Phase.DONE, True, True
+            state = self.state("open")
+            return [Finished(self._rounds), Persist(state), *self._dialog.say(Done())]
         if not self._quorum_holds():
             return []
         self._running = True
@@ -364,10 +362,18 @@ class Engine:
             case Phase.COLLECTING:
                 expected = len(self.membership.live)
                 return self._deadline.due(expected) if expected else None
-            case Phase.DONE if self.setup.limits.exit_when_done:
-                return max(self._served_until, default=None)
+            case Phase.DONE if self.setup.limits.exit_when_done and not self._saving:
+                return self.membership.served_until(self.setup.limits.bounds.max_s)
             case _:
                 return None
+
+    def _saved(self, now: Seconds) -> list[Effect]:
+        """Go on after a `Persist` that no offer waits for."""
+        if self.phase is Phase.LEFT:
+            return [Left()]
+        assert self._saving, self.phase
+        self._saving = False
+        return self._advance(now)
 
     def _snapshots(self) -> list[Effect]:
         if not self._dialog.snapshot_wanted or self._snapshotting:
@@ -381,15 +387,10 @@ class Engine:
 
     def _linger(self, now: Seconds) -> list[Effect]:
         """After the last round: serve until every live neighbor is done, if that was asked for."""
-        if self.setup.limits.exit_when_done and all(t <= now for t in self._served_until):
-            return self._goodbye()
-        return []
-
-    @property
-    def _served_until(self) -> list[Seconds]:
-        """Until when each live neighbor that still learns is served: it may hang."""
-        max_s = self.setup.limits.bounds.max_s
-        return [(p.last_heard or 0.0) + max_s for p in self.membership.live if not p.done]
+        if self._saving or not self.setup.limits.exit_when_done:
+            return []
+        due = self._due()
+        return self._goodbye() if due is None or due <= now else []
 
     def _goodbye(self) -> list[Effect]:
         offered = self._resumes_offered or self.phase in (Phase.COLLECTING, Phase.MIXING)

@@ -41,7 +41,9 @@ DIFF_LINES_MAX: Final = 20  # a screenful; the other side's text may be hostile
 DIFF_VALUE_CHARS_MAX: Final = 60  # keeps one difference on one line of a terminal
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # safe as a file name and in a log line
-_HOST: Final = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?$|^\[[0-9A-Fa-f:.]+\]$")
+_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 §2.1: 1 to 63 characters
+_HOST: Final = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?|\[[0-9A-Fa-f:.]+\]")
+HOST_CHARS_MAX: Final = 254  # RFC 1035 §2.3.4, with the dot that may end a name
 _ABSENT: Final = object()
 
 RosterRow: TypeAlias = tuple[str, Digest, str]
@@ -52,10 +54,10 @@ def parse_address(text: str) -> tuple[str, int]:
     """Split `host:port` or `[v6]:port`.
 
     Raises:
-        ValueError: no host, no port, or a port outside 1..65535.
+        ValueError: no host, one that is no host name, no port, or a port outside 1..65535.
     """
     host, colon, port = text.rpartition(":")
-    if not colon or not _HOST.match(host):
+    if not colon or len(host) > HOST_CHARS_MAX or not _HOST.fullmatch(host):
         raise ValueError('expected "host:port", for example "cleveland.example.org:7400"')
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise ValueError("expected a port from 1 to 65535 after the colon")
@@ -262,10 +264,6 @@ class Federation(BaseModel):
     def _by_name(self) -> dict[str, int]:
         return {member.name: place for place, member in enumerate(self.members)}
 
-    @cached_property
-    def _by_key(self) -> dict[bytes, MemberEntry]:
-        return {member.key: member for member in self.members}
-
     def index(self, name: str) -> int:
         """Return a member's place in the list, which is its node in the graph.
 
@@ -286,10 +284,6 @@ class Federation(BaseModel):
             ConfigError: there is no such member.
         """
         return self.members[self.index(name)]
-
-    def member_of_key(self, key: bytes) -> MemberEntry | None:
-        """Return who owns a 32-byte public key, if anybody does."""
-        return self._by_key.get(key)
 
     def check_links(self, neighbors_of: Callable[[int], Iterable[int]]) -> None:
         """Refuse two neighbors of whom neither can be dialed.

@@ -18,7 +18,7 @@ __all__ = ["AHEAD_MAX", "BEHIND_MAX", "EquivocationFault", "Inbox"]
 
 BEHIND_MAX = 8  # rounds: a machine eight times slower than its neighbors still counts
 AHEAD_MAX = 8  # rounds beyond what b + 1 neighbors claim: room for a fast neighbor, not for a leap
-_SIGNED_KEPT = 16  # rounds whose signed digests are remembered: all that the window admits
+_SIGNED_KEPT = BEHIND_MAX + AHEAD_MAX + 1  # signed rounds remembered: all the window admits
 _PASSING_KEPT = 8  # payloads given up of which pieces are still on their way
 
 

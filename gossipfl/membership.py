@@ -189,6 +189,15 @@ class Membership:
                 silent.append(peer)
         return silent
 
+    def served_until(self, patience: Seconds) -> Seconds | None:
+        """Return how long those that still learn are served, None without any: one may hang.
+
+        Args:
+            patience: seconds after a live neighbor was last heard.
+        """
+        learning = [peer for peer in self.live if not peer.done]
+        return max(((peer.last_heard or 0.0) + patience for peer in learning), default=None)
+
     def _best(self, peer: Peer) -> Link | None:
         """Return the link to send on: of those that are up the one that stays, on both ends."""
         dialed_by_smaller = self.own_key < peer.key

@@ -7,6 +7,7 @@ the template in any byte is refused when the list is read.
 
 import base64
 import binascii
+import contextlib
 import datetime
 import os
 import stat
@@ -136,15 +137,33 @@ def write_key(path: Path, identity: Identity) -> None:
             fix=f"Keep that key, or move {path} away first.",
         ) from error
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written: {error.strerror}",
-            fix="Name a file in a directory that exists and that you may write to.",
-        ) from error
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)  # whatever the umask took away
-        file.write(line)
-        file.flush()
-        os.fsync(descriptor)
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)  # whatever the umask took away
+            file.write(line)
+            file.flush()
+            os.fsync(descriptor)
+        _sync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()  # half a key would stand in the way of the next attempt
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{path}: cannot be written: {error.strerror or error}",
+        fix="Name a file in a directory that exists, that you may write to, on a disk with room.",
+    )
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def read_key(path: Path) -> Identity:
@@ -160,7 +179,7 @@ def read_key(path: Path) -> Identity:
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: there is no such key file",
-            fix=f"Make one with `gossipfl keygen {path}`, or name the right file.",
+            fix=f"Name the right file, or make one: `gossipfl keygen --name NAME --out {path}`.",
         ) from error
     except OSError as error:
         raise ConfigError(

@@ -8,29 +8,30 @@ no such overrides, because it is the same on every machine.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from gossipfl.attacks.attack import Attack, load_attack
 from gossipfl.codecs.codec import Codec, load_codec
 from gossipfl.deadline import Bounds
 from gossipfl.errors import ConfigError
-from gossipfl.federation import Constitution, Federation, MemberEntry, doubles
+from gossipfl.federation import NAME, Constitution, Federation, MemberEntry, doubles
 from gossipfl.mixing.rule import MixingRule, check_degree, load_rule
 from gossipfl.setup import Limits
 from gossipfl.types import PeerId
 from node.certificates import read_certificate, read_key
 from node.settings import PATHS, NodeSettings
 from node.tables import Problems, anchor, override, read_toml, validated
-from topology.analysis import neighbors
+from topology.analysis import byzantine_bound, neighbors, tolerance
 from topology.graphs.graph import load_graph
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["NodeConfig", "load_federation", "load_node"]
+__all__ = ["NodeConfig", "load_federation", "load_node", "store_of"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,26 @@ class NodeConfig:
             stall_s=self.settings.limits.stall_s,
         )
 
+    @cached_property
+    def tolerance(self) -> int:
+        """How many lying neighbors this node can withstand by its degree; -1 if it has none."""
+        return tolerance(self.graph, self.federation.index(self.entry.name))
+
+    @cached_property
+    def graph_bound(self) -> int:
+        """Up to how many liars beside every member the graph leaves any rule a chance."""
+        return byzantine_bound(self.graph)
+
+    def warnings(self) -> list[str]:
+        """Return what is allowed but should be known before a node starts."""
+        b = self.rule.byzantine
+        if b <= self.graph_bound:
+            return []
+        return [
+            f"no rule can be guaranteed on this graph against b = {b} liars beside a member: "
+            f"its connectivity allows at most {self.graph_bound}"
+        ]
+
 
 def load_federation(path: Path) -> Federation:
     """Read and check federation.toml.
@@ -97,6 +118,56 @@ def load_node(
         ConfigError: naming everything that is wrong with either file.
     """
     problems = Problems()
+    table, origins = _node_table(path, overrides, environment, problems)
+    settings = validated(NodeSettings, table, str(path), problems, origins)
+    named = table.get("federation")
+    loaded = _load_federation(named, problems) if isinstance(named, Path) else None
+    config = None
+    if settings is not None and loaded is not None:
+        config = _joined(settings, loaded, path, problems)
+    problems.tell()
+    assert config is not None
+    return config
+
+
+def store_of(
+    path: Path, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Path:
+    """Return where the node of a node.toml keeps its state; all else in the file may be wrong.
+
+    Args:
+        path: of node.toml.
+        overrides: as for `load_node`.
+        environment: as for `load_node`.
+
+    Raises:
+        ConfigError: the file cannot be read, an override is none, or no store can be told from it.
+    """
+    problems = Problems()
+    table, origins = _node_table(path, overrides, environment, problems)
+    fields = {key: table[key] for key in _Home.model_fields if key in table}
+    home = validated(_Home, fields, str(path), problems, origins)
+    problems.tell()
+    assert home is not None
+    return home.store
+
+
+class _Home(BaseModel):
+    """The part of node.toml that says where a running node is found."""
+
+    model_config = NodeSettings.model_config
+
+    member: str = Field(pattern=NAME, description="this machine's name in the member list")
+    store: Path = Field(description="directory of this node's state, a path in quotes")
+
+
+def _node_table(
+    path: Path,
+    overrides: Sequence[str],
+    environment: Mapping[str, str] | None,
+    problems: Problems,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read node.toml with its overrides; return also where each overridden key comes from."""
     table = read_toml(path, problems)
     if table is None:
         problems.tell()
@@ -107,15 +178,7 @@ def load_node(
     origins = override(table, overrides, given, PATHS, problems)
     # Without a member, any path will do: the missing member is what is told.
     table.setdefault("store", here / f"{table.get('member', '')}.state")
-    settings = validated(NodeSettings, table, str(path), problems, origins)
-    named = table.get("federation")
-    loaded = _load_federation(named, problems) if isinstance(named, Path) else None
-    config = None
-    if settings is not None and loaded is not None:
-        config = _joined(settings, loaded, path, problems)
-    problems.tell()
-    assert config is not None
-    return config
+    return table, origins
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ _DATA_PIECES_MAX: Final = 256  # pieces are built as they leave, so these cost n
 # A ping waits behind a data message in the other end's buffers and nothing is heard until that is
 # whole: with 3, 1 MiB may take 40 s (0.2 Mbit/s) before a slow line is taken for a dead one
 _PINGS_UNANSWERED_MAX: Final = 3
+# Pings, pongs and empty messages within one heartbeat. An honest end sends two at most, and three
+# pings may have waited behind a message that was long being dealt with.
+_IDLE_FRAMES_MAX: Final = 16
 _REASON_BYTES_MAX: Final = 123  # RFC 6455 §5.5: 125 bytes less the code
 
 
@@ -128,6 +131,8 @@ class Connection:
         self._tls_version = tls.version() if isinstance(tls, ssl.SSLObject) else None
         self._bytes_in = 0
         self._bytes_out = 0
+        self._idle_since: Seconds = 0.0
+        self._idle_frames = 0
 
     def info(self) -> LinkInfo:
         """Return what `status` shows."""
@@ -207,6 +212,12 @@ class Connection:
                     return
                 continue
             silences = 0
+            if _carries_nothing(message.type, message.data):
+                if self._floods(asyncio.get_running_loop().time()):
+                    return
+                # What is buffered comes without a pause: the loop would see neither the end of
+                # the connection nor anybody else.
+                await asyncio.sleep(0)
             if message.type is aiohttp.WSMsgType.BINARY:
                 self._bytes_in += len(message.data)
                 await self._events.received(self.link, message.data)
@@ -216,6 +227,21 @@ class Connection:
             elif message.type is not aiohttp.WSMsgType.PONG:
                 self._ended(message.type, message.data)
                 return
+
+    def _floods(self, now: Seconds) -> bool:
+        """Count a frame that carries nothing; True ends the link."""
+        if now - self._idle_since >= self._options.heartbeat:
+            self._idle_since, self._idle_frames = now, 0
+        self._idle_frames += 1
+        if self._idle_frames <= _IDLE_FRAMES_MAX:
+            return False
+        self._healthy = False  # no goodbye: it would have to be waited for behind the flood
+        detail = (
+            f"more than {_IDLE_FRAMES_MAX} pings, pongs or empty messages "
+            f"in {self._options.heartbeat:g} s"
+        )
+        self._events.refused(self.peer, Refusal.FLOOD, detail)
+        return True
 
     async def _leave(self) -> None:
         await self._leaving.wait()
@@ -284,3 +310,9 @@ class Connection:
         if self._socket is not None:
             with contextlib.suppress(OSError):  # the other end was faster
                 self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _carries_nothing(kind: aiohttp.WSMsgType, data: object) -> bool:
+    if kind is aiohttp.WSMsgType.BINARY:
+        return not data
+    return kind in (aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG)

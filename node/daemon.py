@@ -5,6 +5,7 @@ surfaces is the first error, with a sentence for the operator.
 """
 
 import asyncio
+import logging
 import random
 import signal
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ from node.worker import Worker
 from topology.analysis import metropolis_weights
 
 __all__ = ["Outcome", "serve"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ async def serve(config: NodeConfig, *, exit_when_done: bool) -> Outcome:
         GossipError: what stopped the node; its `fix` is for the operator.
     """
     settings = config.settings
+    for warning in config.warnings():
+        logger.warning("%s", warning)
     try:
         with _signals() as told, Store(settings.store, durable=settings.durable) as store:
             return await _serve(config, store, told, exit_when_done=exit_when_done)
@@ -116,7 +121,7 @@ async def _serve(
                 recount(directory / RECORDS_NAME, driver.seen.participation)
                 links = _links(config, driver)
                 clock = asyncio.get_running_loop().time
-                server.report = lambda: describe(driver, links, worker, clock())
+                server.report = lambda: describe(config, driver, links, worker, clock())
                 await _drive(driver, links, told, server)
             return _outcome(driver, directory / MODEL_NAME, begun["parts"], server.report())
     finally:

@@ -261,7 +261,8 @@ class Links:
                         timeout=aiohttp.ClientWSTimeout(ws_close=self._options.close_timeout),
                         max_msg_size=self._options.message_bytes_max + 1,
                     )
-            except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
+            # a timeout is an OSError; UnicodeError: a host that is no name at all
+            except (aiohttp.ClientError, OSError, UnicodeError) as error:
                 self._failed(peer, neighbor, error)
             if websocket is not None:
                 await self._dialed(peer, neighbor, websocket)

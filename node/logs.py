@@ -75,3 +75,4 @@ def set_up(*, quiet: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("aiohttp").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # warns of every write to a dead link

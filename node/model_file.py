@@ -1,5 +1,6 @@
 """A trained model as safetensors, for whoever uses it: tensors by name, whole or not there."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +19,7 @@ Parts: TypeAlias = Sequence[tuple[str, Sequence[int], int, int]]
 
 
 def write_model(path: Path, vector: Vector, parts: Parts) -> None:
-    """Write a model to a file beside `path` first, then in its place.
+    """Write a model to a file beside `path` first, then in its place; durable on return.
 
     Args:
         path: of the file.
@@ -31,8 +32,16 @@ def write_model(path: Path, vector: Vector, parts: Parts) -> None:
     tensors = {name: vector[start:stop].reshape(shape) for name, shape, start, stop in parts}
     beside = path.with_name(path.name + ".tmp")
     try:
-        beside.write_bytes(save(tensors))
+        with beside.open("wb") as file:
+            file.write(save(tensors))
+            file.flush()
+            os.fsync(file.fileno())  # before the new name: it must never stand for half a file
         beside.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
     except OSError as error:
         raise StoreError(
             f"the model cannot be written to {path}: {error.strerror or error}",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from gossipfl.errors import StoreError
 from gossipfl.report import Participation, RoundRecord
 from gossipfl.types import PeerId
 
@@ -33,9 +34,16 @@ def recording(path: Path, *, anew: bool) -> Iterator[Record]:
     Args:
         path: of the file.
         anew: drop what is there, since it is of an earlier run.
+
+    Raises:
+        StoreError: the file cannot be opened.
     """
-    with path.open("wb" if anew else "ab", buffering=0) as file:
-        torn = not anew and not path.read_bytes().endswith(b"\n")
+    try:
+        torn = not anew and path.exists() and not path.read_bytes().endswith(b"\n")
+        file = path.open("wb" if anew else "ab", buffering=0)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    with file:
 
         def write(record: RoundRecord) -> None:
             nonlocal torn
@@ -48,13 +56,28 @@ def recording(path: Path, *, anew: bool) -> Iterator[Record]:
 
 
 def recount(path: Path, participation: Participation) -> None:
-    """Count the rounds of a node's earlier starts; lines that a crash cut short do not count."""
-    if not path.exists():
+    """Count the rounds of a node's earlier starts; lines that a crash cut short do not count.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
         return
-    for line in path.read_text(errors="replace").splitlines():
+    except OSError as error:
+        raise _unusable(path, error) from error
+    for line in text.splitlines():
         try:
             match json.loads(line):
                 case {"round": int() as round_, "senders": list() as senders}:
                     participation.add(round_, (PeerId(str(name)) for name in senders))
         except json.JSONDecodeError:
             continue
+
+
+def _unusable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"the rounds cannot be kept in {path}: {error.strerror or error}",
+        fix="Move it away, or let the node's user read and write it.",
+    )

@@ -120,9 +120,8 @@ class NodeSettings(_Table):
     )
     device: str = Field(
         "cpu",
-        pattern=r"^(cpu|cuda(:\d+)?)$",
-        description='what trains: "cpu", "cuda" or "cuda:1"; the same seed gives the same numbers '
-        "on one kind of device only",
+        pattern=r"^cpu$",
+        description='what trains: "cpu" is all there is, a GPU cannot be used yet',
     )
     codec: Annotated[dict[str, Any], BeforeValidator(_tag)] = Field(
         {"kind": "dense"},
@@ -133,7 +132,8 @@ class NodeSettings(_Table):
     durable: bool = Field(
         True,
         description="true waits each round until the disk has the state, some milliseconds; false "
-        "may lose it with the power, never with the process",
+        "is for trials only: after a loss of power an older state may come back, and the node may "
+        "then sign a second model for a round, which the others take for a lie",
     )
     evaluate_every: int = Field(
         1,

@@ -4,16 +4,17 @@ HTTP over a Unix socket in the store directory: `gossipfl status` reads it, and 
 """
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
 
-from gossipfl.errors import ConfigError
+from gossipfl.errors import ConfigError, StoreError
 from gossipfl.report import neighbor_report
 from gossipfl.types import Seconds
 from node.config import NodeConfig
@@ -29,7 +30,9 @@ _CLOSE_S = 1.0  # for answers on their way; whoever asks must not hold up a node
 _ANSWER_S = 5.0  # a node that does not answer its own machine in this time hangs
 
 
-def describe(driver: Driver, links: Links, worker: Worker, now: Seconds) -> dict[str, Any]:
+def describe(
+    config: NodeConfig, driver: Driver, links: Links, worker: Worker, now: Seconds
+) -> dict[str, Any]:
     """Return the whole status of a node, ready for JSON."""
     engine, seen = driver.engine, driver.seen
     setup = engine.setup
@@ -57,6 +60,8 @@ def describe(driver: Driver, links: Links, worker: Worker, now: Seconds) -> dict
         "rounds": constitution.rounds,
         "waits_for": list(engine.waits_for),
         "start_quorum": engine.start_quorum,
+        "tolerance": config.tolerance,
+        "graph_bound": config.graph_bound,
         "finished": seen.finished,
         "degraded": seen.degraded or None,
         "loss": seen.loss,
@@ -89,6 +94,8 @@ def starting(config: NodeConfig, worker: Worker, incarnation: int) -> dict[str, 
         "rounds": constitution.rounds,
         "waits_for": [],
         "start_quorum": None,
+        "tolerance": config.tolerance,
+        "graph_bound": config.graph_bound,
         "finished": False,
         "degraded": None,
         "loss": None,
@@ -112,6 +119,9 @@ class StatusServer:
         path: of the socket; one that a killed node left behind is replaced.
         report: returns what to answer; may be replaced while running.
 
+    Raises:
+        StoreError: on entering, the socket cannot be made.
+        ConfigError: on entering, the path is too long for a socket.
     """
 
     def __init__(self, path: Path, report: Callable[[], dict[str, Any]]) -> None:
@@ -124,16 +134,39 @@ class StatusServer:
         app.router.add_get("/status", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
         await self._runner.setup()
-        self._path.unlink(missing_ok=True)  # the store's lock says that nobody else listens here
-        with short_path(self._path) as path:
-            await web.UnixSite(self._runner, path).start()
-        self._path.chmod(0o600)
+        try:
+            listener = self._listener()
+            await web.SockSite(self._runner, listener).start()
+        except (OSError, ConfigError) as error:
+            await self._runner.cleanup()
+            if isinstance(error, ConfigError):
+                raise
+            raise StoreError(
+                f"the status socket {self._path} cannot be made: {error.strerror or error}",
+                fix="Name a `store` on a disk that takes sockets, and let nothing else use it.",
+            ) from error
         return self
+
+    def _listener(self) -> socket.socket:
+        """Return a socket that is this user's alone from its first moment."""
+        self._path.unlink(missing_ok=True)  # the store's lock says that nobody else listens here
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            with short_path(self._path) as path:
+                listener.bind(path)
+        except (OSError, ConfigError):
+            listener.close()
+            raise
+        finally:
+            os.umask(before)
+        return listener
 
     async def __aexit__(self, *error: object) -> None:
         assert self._runner is not None
         await self._runner.cleanup()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # one that stays is replaced at the next start
+            self._path.unlink()
 
     async def _answer(self, request: web.Request) -> web.Response:
         return web.json_response(self.report())

@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ MAGIC: Final = b"GFLSTATE1"
 INCARNATION_MAGIC: Final = b"GFLSTART1"
 LENGTH_BYTES: Final = 4
 INCARNATION_BYTES: Final = 8
+OWN_NAMES: Final = ("lock", "incarnation", "state")
 HEADER_BYTES_MAX: Final = 1024  # five times what a header takes; the length itself may be damaged
 STAGES: Final = ("open", "offered")
 _FLOAT: Final = np.dtype("<f4")
@@ -50,7 +52,7 @@ class FileSystem(Protocol):
     """Every call the store makes of a disk; errors are OSError."""
 
     def make_directory(self, path: Path) -> None:
-        """Make a directory for this user alone, with its parents, unless it is there."""
+        """Make a directory, with its parents, unless it is there; let only this user into it."""
 
     def create(self, path: Path) -> int:
         """Open a new file (0600) for writing; FileExistsError if there is one."""
@@ -84,8 +86,16 @@ class OsFiles:
     """The operating system's files."""
 
     def make_directory(self, path: Path) -> None:
-        """Make a directory for this user alone, with its parents, unless it is there."""
+        """Make a directory, with its parents, unless it is there; let only this user into it.
+
+        One that holds other files may be anybody's, and is refused instead of closed to others.
+        """
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            names = {each.name for each in path.iterdir()}
+            if names and names.isdisjoint(OWN_NAMES):
+                raise PermissionError(errno.EPERM, "it is open to others and holds other files")
+            path.chmod(0o700)
 
     def create(self, path: Path) -> int:
         """Open a new file (0600) for writing; FileExistsError if there is one."""
@@ -150,8 +160,10 @@ class Store:
 
     Args:
         directory: made if missing; only this node may use it.
-        durable: wait until a state survives a loss of power. Without it, a state still survives
-            the death of the process, and is found to be damaged if power was lost at a bad moment.
+        durable: wait until a state survives a loss of power. Without it, a state survives only the
+            death of the process: after a loss of power it may be damaged, or an older one may be
+            back. A node that goes on from an older one may sign a second model for a round it has
+            answered, which its neighbors see as equivocation. False is for trials.
         fs: the disk.
 
     Raises:
@@ -370,6 +382,8 @@ class Store:
                 errno.ENOSPC: "Free some space on that disk, then start the node again.",
                 errno.EDQUOT: "Free some of your quota on that disk, then start the node again.",
                 errno.EROFS: "Name a `store` directory on a disk that can be written.",
+                errno.EPERM: f"Run `chmod 700 {self.directory}`, or name a `store` directory of "
+                "the node's own.",
             }
             raise StoreError(
                 f"{self.directory} {what}: {error.strerror or error}",

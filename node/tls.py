@@ -1,8 +1,11 @@
 """TLS 1.3, mutual, with self-signed leaves from the member list; nothing else is trusted."""
 
+import os
 import ssl
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -86,13 +89,27 @@ def _pinned(
     key = ed25519.Ed25519PrivateKey.from_private_bytes(identity.seed).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
-    # OpenSSL reads keys from files only; the directory has mode 0700 and is gone at once
-    with tempfile.TemporaryDirectory(prefix="gossipfl-") as directory:
-        chain = Path(directory) / "chain.pem"
-        chain.touch(mode=0o600)
-        chain.write_bytes(key + ssl.DER_cert_to_PEM_cert(certificate).encode("ascii"))
+    with _private_file(key + ssl.DER_cert_to_PEM_cert(certificate).encode("ascii")) as chain:
         context.load_cert_chain(chain)
     return context
+
+
+@contextmanager
+def _private_file(content: bytes) -> Iterator[str]:
+    """Yield the name of a file that nobody else can open: OpenSSL reads keys from files only."""
+    if sys.platform == "linux":  # in memory: a key must not stay behind on a disk
+        descriptor = os.memfd_create("gossipfl", os.MFD_CLOEXEC)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{descriptor}"
+    else:
+        # the directory has mode 0700 and is gone at once
+        with tempfile.TemporaryDirectory(prefix="gossipfl-") as directory:
+            path = Path(directory) / "chain.pem"
+            path.touch(mode=0o600)
+            path.write_bytes(content)
+            yield str(path)
 
 
 def peer_certificate(tls: object) -> bytes | None:

@@ -7,6 +7,7 @@ cannot outlive the daemon; if it dies first, whoever waits gets `WorkerDied` and
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from gossipfl.errors import ConfigError, GossipError, TaskError, WorkerDied
@@ -17,6 +18,7 @@ from node.pipe import LENGTH_BYTES, MESSAGE_BYTES_MAX, pack, unpack
 __all__ = ["Worker"]
 
 _ERRORS: dict[str, type[GossipError]] = {kind.code: kind for kind in (ConfigError, TaskError)}
+_LAST_WORDS_S: Seconds = 1.0  # from a closed pipe to the end of its process: milliseconds
 _CLOSE_S: Seconds = 1.0  # a worker whose pipe has closed ends at once, or code that hangs holds it
 
 
@@ -33,6 +35,7 @@ class Worker:
         self._arena: Arena | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self._given_up: asyncio.subprocess.Process | None = None  # killed, perhaps not dead yet
         self.restarts = 0
 
     @property
@@ -142,16 +145,20 @@ class Worker:
         assert process.stdout is not None
         answer: dict[str, Any] | None = None
         try:
-            if process.returncode is None:
+            if process.returncode is None and process is not self._given_up:
                 process.stdin.write(pack(request))
                 head = await process.stdout.readexactly(LENGTH_BYTES)
                 length = int.from_bytes(head, "little")
                 if length <= MESSAGE_BYTES_MAX:
                     answer = unpack(await process.stdout.readexactly(length))
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # it ended; the status below says how
+            # It ended or is about to; a signal sent now would hide how (Popen.poll reaps it)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await process.wait()
         finally:
             if answer is None:  # what it may still say would be taken for the next one's answer
+                self._given_up = process
                 _kill(process)
         if answer is None:
             raise WorkerDied(

@@ -112,6 +112,7 @@ class World:
         self.observe: Callable[[PeerId, Effect], None] = lambda name, effect: None
         self.persist_fails: set[PeerId] = set()
         self.silent_jobs: set[PeerId] = set()
+        self._paused: dict[PeerId, float] = {}
         self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._count = 0
         self._links: dict[tuple[PeerId, LinkId], tuple[PeerId, LinkId]] = {}
@@ -223,6 +224,10 @@ class World:
             if owner == me:
                 self.cut(me, link)
 
+    def pause(self, name: str, seconds: float) -> None:
+        """Stop a node as SIGSTOP would: what happens to it meanwhile happens at the end."""
+        self._paused[PeerId(name)] = self.now + seconds
+
     def sealer(self, name: str, *, federation: bytes = b"", layout: bytes = LAYOUT) -> Sealer:
         """Sign as a member would that speaks besides its own node, in the same start."""
         digest = federation or self.federation.digest
@@ -267,6 +272,18 @@ class World:
         heapq.heappush(self._heap, (self.now + delay, self._count, step))
 
     # --- the host ------------------------------------------------------------------------------
+
+    def _at_node(self, name: PeerId, delay: float, step: Callable[[], object]) -> None:
+        """As `at`, but a node that is paused by then gets to it later, in the same order."""
+
+        def reach() -> None:
+            left = self._paused.get(name, 0.0) - self.now
+            if left > 0:
+                self._at_node(name, left, step)
+            else:
+                step()
+
+        self.at(delay, reach)
 
     def _carry(self, name: PeerId, effects: list[Effect]) -> None:
         node = self.nodes[name]
@@ -333,7 +350,7 @@ class World:
             if node.up and self.nodes[name] is node:
                 self._carry(name, job())
 
-        self.at(delay, step)
+        self._at_node(name, delay, step)
 
     def _transmit(self, name: PeerId, link: LinkId, message: bytes) -> None:
         end = self._links.get((name, link))
@@ -355,7 +372,7 @@ class World:
                 self._arrives[data] = arrival = max(arrival, self._arrives[data])
             else:
                 self._arrives[control] = arrival
-            self.at(arrival - self.now, deliver)
+            self._at_node(other, arrival - self.now, deliver)
 
     def _wake(self, name: PeerId) -> None:
         node = self.nodes[name]
@@ -368,7 +385,7 @@ class World:
             if node.up and self.nodes[name] is node and due is not None and due <= self.now:
                 self._carry(name, node.engine.tick(self.now))
 
-        self.at(max(wakeup - self.now, 0.0), tick)
+        self._at_node(name, max(wakeup - self.now, 0.0), tick)
 
 
 def models(world: World) -> list[Vector]:

@@ -15,6 +15,12 @@ def status(
     config: Annotated[
         Path, typer.Argument(metavar="NODE.TOML", help="The file the node was started with.")
     ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="As the node was started: --set store=elsewhere"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> Result:
     """Ask a running node how it is: round, neighbors, what was refused and why, measures.
@@ -23,11 +29,10 @@ def status(
     """
     import asyncio
 
-    from node.config import load_node
+    from node.config import store_of
     from node.status import ask
 
-    store = load_node(config).settings.store
-    answer = asyncio.run(ask(store))
+    answer = asyncio.run(ask(store_of(config, changes or [])))
     return Result(answer, _page(answer))
 
 
@@ -71,6 +76,10 @@ def _head(answer: dict[str, Any]) -> list[str]:
         f"loss {_number(answer['loss'])}, {_bytes(answer['bytes_in'])} in, "
         f"{_bytes(answer['bytes_out'])} out, start {answer['incarnation']}",
     ]
+    lines.append(
+        f"lying neighbors withstood: at most {answer['tolerance']} by this node's degree, "
+        f"{answer['graph_bound']} by the graph"
+    )
     if answer["phase"] == "waiting":
         linked = sum(row["up"] and not row["members_differ"] for row in answer["neighbors"])
         lines.append(f"neighbors linked: {linked}, needed to start: {answer['start_quorum']}")

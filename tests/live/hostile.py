@@ -64,8 +64,31 @@ class Slab(Task):
     def measures(self, model, inputs, targets):
         return {}
 """
-SITE = "import gossipfl.tasks\n\ngossipfl.tasks.__path__.append({folder!r})\n"
-"""What both processes of the victim do as they start: add a folder to the package of tasks."""
+SITE = """
+import asyncio
+import os
+import threading
+import time
+
+import gossipfl.tasks
+
+gossipfl.tasks.__path__.append({folder!r})
+turn = asyncio.base_events.BaseEventLoop._run_once
+
+
+def measured(loop):
+    began = time.thread_time()
+    turn(loop)
+    if (took := time.thread_time() - began) > {shortest}:
+        with open({turns!r}, "a") as file:
+            file.write(f"{{os.getpid()}} {{took}}\\n")
+
+
+asyncio.base_events.BaseEventLoop._run_once = measured
+"""
+"""What both processes of the victim do as they start: add a folder to the package of tasks, and
+write down each turn of the event loop that keeps the processor; waiting does not count."""
+_SHORTEST_TURN_S = 0.001  # that is written down
 
 FEDERATION = """
 name = "besieged"
@@ -122,7 +145,10 @@ class Victim:
         folder = self.directory / "tasks"
         folder.mkdir()
         (folder / "slab.py").write_text(TASK)
-        (self.directory / "sitecustomize.py").write_text(SITE.format(folder=str(folder)))
+        site = SITE.format(
+            folder=str(folder), turns=str(self.directory / "turns"), shortest=_SHORTEST_TURN_S
+        )
+        (self.directory / "sitecustomize.py").write_text(site)
         rows = "".join(
             f'\n[[members]]\nname = "{player.name}"\naddress = "127.0.0.1:{ports[player.name]}"\n'
             f'certificate = "{base64.b64encode(make_certificate(player.identity)).decode()}"\n'
@@ -160,6 +186,12 @@ class Victim:
 
     def log(self) -> str:
         return (self.directory / "log").read_text()
+
+    def long_turns(self) -> list[float]:
+        """Return the processor time of each long turn of the event loop so far, in seconds."""
+        path = self.directory / "turns"
+        rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return [float(took) for pid, took in rows if int(pid) == self.pid]
 
     async def status(self) -> Status:
         return await ask(self.directory / "victim.state")

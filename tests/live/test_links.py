@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import ssl
 from collections import Counter
 
@@ -133,6 +134,23 @@ async def test_nothing_is_left_after_a_stop() -> None:
     async with pair():
         assert process.num_fds() > before[0]
     assert (process.num_fds(), len(asyncio.all_tasks())) == before
+
+
+async def test_an_address_that_is_no_name_is_trouble_and_stops_nothing() -> None:
+    known = members(anna=1, bert=None)
+    for host in ("a..b", "x" * 64 + ".example.org", "[::1::2]"):
+        known[A] = MemberAddress(make_certificate(ANNA), f"{host}:7400")
+        failed = asyncio.Event()
+
+        class Dice(random.Random):
+            def uniform(self, a: float, b: float, failed: asyncio.Event = failed) -> float:
+                failed.set()  # dice are thrown for the wait after a dial
+                return b
+
+        bert = node(BERT, known, A, rng=Dice(0))
+        async with running(bert), asyncio.timeout(20):
+            await failed.wait()
+            assert host in links(bert).trouble()[A]
 
 
 async def test_a_redirect_is_not_followed() -> None:

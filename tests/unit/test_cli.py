@@ -116,6 +116,34 @@ def test_a_wrong_name_or_address_leaves_no_key(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no such file"),
+        ('name = "hearts"', "member: is missing"),
+        ("gossipfl", "is not TOML"),
+    ],
+)
+def test_a_status_without_a_node_file_names_the_fix(
+    run: Run, tmp_path: Path, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (tmp_path / "node.toml").write_text(text)
+    code, out, said = run("status", "node.toml")
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert message in said
+    assert len(said.splitlines()) == 2
+
+
+def test_a_status_looks_where_the_node_was_told_to_keep_its_state(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('member = "a"')  # all else may be wrong or missing
+    code, _, said = run("status", "node.toml")
+    assert code == ExitCode.USAGE
+    assert f"no node answers at {tmp_path}/a.state/status.sock" in said
+    _, _, said = run("status", "node.toml", "--set", "store=b")
+    assert f"no node answers at {tmp_path}/b/status.sock" in said
+
+
 def test_a_new_federation_can_be_printed_and_never_overwrites(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("new", "federation", "--b", "1", "--out", "-")
     assert code == ExitCode.OK
@@ -125,7 +153,10 @@ def test_a_new_federation_can_be_printed_and_never_overwrites(run: Run, tmp_path
     code, _, said = run("new", "federation", "--b", "1")
     assert code == ExitCode.USAGE
     assert "not overwritten" in said
-    assert run("new", "federation", "--b", "1", "--name", "two words", "--out", "x")[0] == ExitCode.USAGE
+    assert (
+        run("new", "federation", "--b", "1", "--name", "two words", "--out", "x")[0]
+        == ExitCode.USAGE
+    )
     assert run("new", "federation", "--b", "1", "--out", "no/such/directory")[0] == ExitCode.USAGE
 
 

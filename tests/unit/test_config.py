@@ -2,16 +2,18 @@
 
 import base64
 import os
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 from gossipfl.errors import ConfigError
 from gossipfl.wire.identity import Identity
 from node.certificates import make_certificate, write_key
-from node.config import NodeConfig, load_federation, load_node
+from node.config import NodeConfig, load_federation, load_node, store_of
 from node.settings import NodeSettings
 
 FEDERATION = """\
@@ -149,6 +151,48 @@ def test_a_wrong_override_is_named_as_it_was_typed(
     said = place.complaints(override)
     assert f"--set {override}" in said
     assert message in said
+
+
+def test_the_store_is_found_in_a_file_whose_rest_is_wrong(place: Place) -> None:
+    expected = place.load().settings.store
+    place.node.write_text('member = "a"\ncolor = 3\nkey = "gone.key"\n')
+    place.federation.unlink()
+    assert store_of(place.node, environment={}) == expected
+    place.node.write_text('member = "a"\nstore = "mine"\n')
+    assert store_of(place.node, environment={}) == place.directory / "mine"
+    elsewhere = store_of(place.node, [f"store={place.directory}/b"], {"GOSSIPFL_STORE": "/c"})
+    assert elsewhere == place.directory / "b"
+    assert store_of(place.node, environment={"GOSSIPFL_STORE": "/c"}) == Path("/c")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "wrong"),
+    [
+        (FEDERATION, [], "node.toml: member: is missing"),
+        ("", [], "node.toml: member: is missing"),
+        ("member = ", [], "is not TOML"),
+        ('member = "../a"', [], "member: '../a' is not allowed"),
+        ('member = "a"', ["store"], "--set store: is no setting"),
+        ('member = "a"', ["store=3"], "--set store=3: store: 3 is no path in quotes"),
+    ],
+)
+def test_a_file_that_tells_no_store_is_refused(
+    place: Place, text: str, overrides: list[str], wrong: str
+) -> None:
+    place.node.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(wrong)) as caught:
+        store_of(place.node, overrides, {})
+    assert caught.value.fix
+
+
+def test_what_node_and_graph_withstand_is_known_and_more_is_warned_of(place: Place) -> None:
+    config = place.load()
+    assert (config.rule.byzantine, config.tolerance, config.graph_bound) == (1, 1, 1)
+    assert config.warnings() == []
+    two_parts = replace(config, graph=nx.barbell_graph(4, 0))  # each has degree 3, but one bridge
+    assert (two_parts.tolerance, two_parts.graph_bound) == (1, 0)
+    (warning,) = two_parts.warnings()
+    assert "no rule can be guaranteed on this graph" in warning
 
 
 def test_a_wrong_variable_is_named(place: Place) -> None:
@@ -292,7 +336,7 @@ def number_for_a_path(place: Place) -> None:
 
 
 def bad_device(place: Place) -> None:
-    place.node.write_text(NODE + 'device = "gpu"\n')
+    place.node.write_text(NODE + 'device = "cuda"\n')
 
 
 def not_toml(place: Place) -> None:
@@ -343,7 +387,7 @@ def a_directory(place: Place) -> None:
         (quorum_out_of_reach, "start_quorum: 4 is more than the 3 neighbors", "At most 3"),
         (turned_deadline, "min_s = 9.0 is more than max_s = 3.0", "how long a round waits"),
         (number_for_a_path, "key: 3 is no path in quotes", "gossipfl keygen"),
-        (bad_device, "device: 'gpu' is not allowed", '"cuda"'),
+        (bad_device, "device: 'cuda' is not allowed", "a GPU cannot be used yet"),
         (not_toml, "node.toml: is not TOML", "quotes"),
         (not_text, "is not UTF-8 text", "UTF-8"),
         (no_federation, "there is no such file", "Did you mean"),

@@ -37,10 +37,13 @@ def test_the_first_round_is_due_some_time_after_all_but_b_have_answered() -> Non
     assert deadline.due(3) == 106.0
 
 
-def test_without_liars_all_must_have_answered_once() -> None:
+def test_without_liars_the_slowest_answer_so_far_gives_the_first_wait() -> None:
     deadline = after([], byzantine=0)
+    assert deadline.due(3) == 160.0  # whoever is alone knows nothing
     deadline.arrived(PeerId("x"), 101.0)
-    assert deadline.due(2) == 160.0
+    assert deadline.due(3) == 103.0
+    deadline.arrived(PeerId("y"), 102.0)
+    assert deadline.due(3) == 106.0
 
 
 def test_the_wait_is_learned_and_kept_in_its_bounds() -> None:

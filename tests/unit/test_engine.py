@@ -12,6 +12,7 @@ import pytest
 
 from gossipfl.attacks.bit_flip import BitFlip
 from gossipfl.codecs.bf16 import Bf16
+from gossipfl.deadline import Bounds
 from gossipfl.effects import (
     Effect,
     Equivocated,
@@ -30,6 +31,7 @@ from gossipfl.effects import (
 )
 from gossipfl.engine import Phase
 from gossipfl.errors import Refusal
+from gossipfl.setup import Limits
 from gossipfl.types import PeerId
 from gossipfl.update import digest_of
 from gossipfl.wire.chunks import CHUNK_BYTES, DATA_TAG
@@ -311,8 +313,8 @@ def seconds(world: World, name: str = "a") -> float:
     return closed[-1] - closed[0]
 
 
-def silent_world(start: float, end: float = 1e9) -> World:
-    world = World(federation("abcd", rounds=50))
+def silent_world(start: float, end: float = 1e9, **changes: Any) -> World:
+    world = World(federation("abcd", **{"rounds": 50, **changes}))
 
     def tamper(one: PeerId, other: PeerId, message: bytes) -> list[bytes]:
         mute = one == "d" and start <= world.now < end and kind_of(message) is not Kind.HELLO
@@ -326,15 +328,24 @@ def silent_world(start: float, end: float = 1e9) -> World:
     return world
 
 
+RULES = [{"kind": "trimmed-mean", "b": 1}, {"kind": "trimmed-mean", "b": 0}, {"kind": "mean"}]
+
+
 @pytest.mark.parametrize("start", [0.0, 0.9])
-def test_one_silent_neighbor_costs_less_than_twice_the_clean_time(start: float) -> None:
-    plain = seconds(clean(rounds=50))
-    world = silent_world(start)
+@pytest.mark.parametrize("mixing", RULES, ids=lambda mixing: "-".join(map(str, mixing.values())))
+def test_one_silent_neighbor_costs_less_than_twice_the_clean_time(
+    mixing: dict[str, Any], start: float
+) -> None:
+    plain = seconds(clean(rounds=50, mixing=mixing))
+    world = silent_world(start, mixing=mixing)
     for name in "abc":
         node = world.nodes[PeerId(name)]
         assert node.count(RoundClosed) == 50
         assert [(e.peer, e.rounds) for e in node.of(PeerSilent)] == [("d", 3)]
         assert seconds(world, name) < 2 * plain
+        learned = node.engine._deadline._typical
+        assert learned
+        assert max(learned) < 0.1  # never from the rounds that ended at the deadline, after 0.4 s
 
 
 def test_a_silent_neighbor_that_answers_in_time_again_is_waited_for_again() -> None:
@@ -356,6 +367,46 @@ def test_a_whole_federation_that_slows_down_keeps_waiting_for_each_other() -> No
     last = [closed for node in world.nodes.values() for closed in node.of(RoundClosed)[-10:]]
     assert not any(node.count(PeerSilent) for node in world.nodes.values())
     assert all(len(closed.senders) == 3 for closed in last)
+
+
+# --- pauses --------------------------------------------------------------------------------------
+
+
+def paused_world(seed: int) -> World:
+    """Some nodes, or the links between some, stand still for a while; which ones is drawn."""
+    rng = np.random.default_rng(seed)
+    names = "abcd" if rng.random() < 0.6 else "abc"
+    b = int(rng.integers(2)) if len(names) == 4 else 0
+    limits = Limits(bounds=Bounds(min_s=0.4, max_s=5.0, factor=3.0))
+    world = World(
+        federation(names, rounds=60, mixing={"kind": "trimmed-mean", "b": b}),
+        Options(limits=limits, pause_s=float(rng.choice([0.0, 0.003]))),
+    )
+    for _ in range(int(rng.integers(1, 3))):
+        hit = [str(name) for name in rng.permutation(list(names))[: rng.integers(1, len(names))]]
+        begin, length = float(rng.uniform(0.05, 3.0)), float(rng.uniform(0.3, 10.0))
+        pause(world, hit, begin, length, nodes=rng.random() < 0.7)
+    world.start_all()
+    return world
+
+
+def pause(world: World, hit: list[str], begin: float, length: float, *, nodes: bool) -> None:
+    if nodes:
+        for name in hit:
+            world.at(begin, lambda name=name: world.pause(name, length))  # type: ignore[misc]
+        return
+    before = world.latency
+
+    def latency(one: PeerId, other: PeerId, message: bytes) -> float:
+        stands = begin <= world.now < begin + length and (one in hit) != (other in hit)
+        return before(one, other, message) + (begin + length - world.now if stands else 0.0)
+
+    world.latency = latency
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whoever_is_paused_every_node_reaches_the_end(seed: int) -> None:
+    run(paused_world(seed), until=400.0)
 
 
 # --- alone, and unable to write ------------------------------------------------------------------

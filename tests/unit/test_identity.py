@@ -2,8 +2,12 @@
 
 import base64
 import datetime
+import errno
 import os
 import ssl
+import stat
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -276,6 +280,35 @@ def test_tls_contexts_speak_1_3_only_and_demand_certificates() -> None:
     assert server_context(ANNA, own, [other]).num_tickets == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has files in memory")
+def test_a_private_key_never_reaches_a_disk_for_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_directory(*_: object, **__: object) -> None:
+        raise AssertionError("a file on disk")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", no_directory)
+    client_context(ANNA, make_certificate(ANNA), make_certificate(BERT))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_where_files_in_memory_are_missing_the_key_s_file_is_gone_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def noted(context: ssl.SSLContext, file: str) -> None:
+        seen.extend(stat.S_IMODE(path.stat().st_mode) for path in (Path(file), Path(file).parent))
+        load(context, file)
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", noted)
+    client_context(ANNA, make_certificate(ANNA), make_certificate(BERT))
+    assert seen == [0o600, 0o700]
+    assert not list(tmp_path.iterdir())
+
+
 # --- key files ------------------------------------------------------------------------------
 
 
@@ -328,10 +361,41 @@ def test_what_is_no_key_file_is_refused(tmp_path: Path, text: bytes) -> None:
         read_key(path)
 
 
+@pytest.mark.parametrize("call", ["fsync", "fchmod"])
+def test_a_key_that_could_not_be_written_leaves_no_file_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "key"
+    with monkeypatch.context() as disk:
+        disk.setattr(os, call, full)
+        with pytest.raises(ConfigError, match="No space left") as caught:
+            write_key(path, ANNA)
+    assert caught.value.fix
+    assert not path.exists()
+    write_key(path, ANNA)
+    assert read_key(path).public == ANNA.public
+
+
+def test_a_key_is_durable_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_key(tmp_path / "key", ANNA)
+    assert synced == [False, True]
+
+
 def test_a_missing_key_and_a_place_that_cannot_be_written_name_the_fix(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such key file") as caught:
         read_key(tmp_path / "none")
-    assert "keygen" in caught.value.fix
+    assert f"`gossipfl keygen --name NAME --out {tmp_path / 'none'}`" in caught.value.fix
     with pytest.raises(ConfigError, match="cannot be written"):
         write_key(tmp_path / "none" / "key", ANNA)
     os.mkfifo(tmp_path / "pipe", 0o600)

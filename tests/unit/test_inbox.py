@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gossipfl.codecs.dense import Dense
 from gossipfl.errors import PeerFault, Refusal
-from gossipfl.inbox import BEHIND_MAX, EquivocationFault, Inbox
+from gossipfl.inbox import AHEAD_MAX, BEHIND_MAX, EquivocationFault, Inbox
 from gossipfl.types import PeerId, Vector
 from gossipfl.update import digest_of
 from gossipfl.wire.chunks import CREDIT_BYTES, Payload, Piece, data_message, parse_data
@@ -180,6 +180,14 @@ def test_two_models_for_one_round_are_proven_once() -> None:
     assert not isinstance(again.value, EquivocationFault)
     assert again.value.refusal is Refusal.EQUIVOCATION
     take(box, a.update(1), own=1)  # the twin
+
+
+@pytest.mark.parametrize("at", [0, BEHIND_MAX + AHEAD_MAX])
+def test_two_models_are_caught_at_both_ends_of_a_window_that_is_wholly_signed(at: int) -> None:
+    box, a, liar = inbox(), Sender(), Sender()
+    for round_ in range(BEHIND_MAX + AHEAD_MAX + 1):
+        take(box, a.update(round_), own=BEHIND_MAX)
+    assert fault(box, liar.update(at, snapshot=True, step=0.5)) is Refusal.EQUIVOCATION
 
 
 def test_an_offer_that_waits_gives_way_to_a_newer_one_and_its_chunk_passes() -> None:

@@ -11,10 +11,12 @@ from node.logs import PAUSE, RateLimit, set_up
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers = root.handlers[:]
+    levels = {each: each.level for each in map(logging.getLogger, (None, "aiohttp", "asyncio"))}
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for each, level in levels.items():
+        each.setLevel(level)
 
 
 Captured = pytest.CaptureFixture[str]
@@ -31,6 +33,14 @@ def test_quiet_leaves_warnings(capsys: Captured) -> None:
     logging.getLogger("node").info("nothing")
     logging.getLogger("node").warning("something")
     assert capsys.readouterr().err[9:] == "WARNING: something\n"
+
+
+def test_asyncio_s_own_warnings_are_left_out_and_its_errors_are_not(capsys: Captured) -> None:
+    set_up(quiet=False)
+    logging.getLogger("asyncio").warning("socket.send() raised exception.")
+    assert capsys.readouterr().err == ""
+    logging.getLogger("asyncio").error("a task went down")
+    assert "a task went down" in capsys.readouterr().err
 
 
 def test_a_neighbor_s_words_neither_steer_a_terminal_nor_pass_for_a_line(capsys: Captured) -> None:

@@ -48,6 +48,17 @@ def test_a_higher_incarnation_replaces_any_link_and_a_new_one_forgets_the_goodby
     assert not a[B].done
 
 
+def test_only_those_that_still_learn_are_served_on_for_as_long_as_they_are_heard() -> None:
+    a, _ = pair()
+    assert a.served_until(60.0) is None
+    a.greet(a.connect(LinkId(1), B, dialed=True), 1)
+    assert a.served_until(60.0) == 60.0
+    a[B].last_heard = 100.0
+    assert a.served_until(60.0) == 160.0
+    a[B].done = True
+    assert a.served_until(60.0) is None
+
+
 def test_a_link_without_a_hello_is_left_alone() -> None:
     a, _ = pair()
     waiting = a.connect(LinkId(1), B, dialed=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gossipfl.errors import StoreError
 from gossipfl.report import Participation, RoundRecord
 from gossipfl.types import PeerId
 from node.records import recording, recount
@@ -56,6 +57,18 @@ def test_half_a_line_spoils_no_other(tmp_path: Path, cut: int) -> None:
         write(record(3))
     whole = 4 if cut == 1 else 3  # without its newline only, a line still counts
     assert counted(path).rounds == whole
+
+
+def test_a_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "none" / "rounds.jsonl"):
+        with pytest.raises(StoreError, match="the rounds cannot be kept") as caught:
+            recording(place, anew=True).__enter__()
+        assert caught.value.fix
+    with pytest.raises(StoreError, match="the rounds cannot be kept"):
+        counted(tmp_path)
+    with recording(tmp_path / "rounds.jsonl", anew=False) as write:
+        write(record(0))
+    assert counted(tmp_path / "rounds.jsonl").rounds == 1
 
 
 def test_lines_of_somebody_else_do_not_count(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from gossipfl.effects import (
 from gossipfl.engine import Phase
 from gossipfl.errors import Refusal
 from gossipfl.federation import Federation, MemberEntry
+from gossipfl.inbox import AHEAD_MAX, BEHIND_MAX
 from gossipfl.types import PeerId
 from gossipfl.update import digest_of
 from gossipfl.wire.chunks import (
@@ -609,7 +610,7 @@ def test_what_a_flood_of_offers_leaves_behind_is_bounded() -> None:
         offer = Offer(1, rng.bytes(32), rng.bytes(32), int(rng.integers(1, 70_000)), rng.bytes(32))
         world.inject("d", "a", sealer.seal(offer, int(rng.integers(0, 40))))
     slot = a.engine.inbox._slots[D]
-    assert len(slot.signed) <= 16
+    assert len(slot.signed) <= BEHIND_MAX + AHEAD_MAX + 1
     assert len(slot.passing) <= 8
     assert len(a.engine.membership[D].refused) < 8
     assert set(a.refusals) <= {
@@ -629,6 +630,20 @@ def test_told_refusals_and_their_reasons_are_bounded() -> None:
         world.inject("d", "a", world.sealer("d").seal(refused, 0, key(world, "a")))
     assert len(a.engine.membership[D].refuses_us) <= len(Refusal)
     assert not a.refusals
+
+
+def test_what_a_neighbor_refused_is_forgotten_when_it_greets_again() -> None:
+    world = started()
+    refused = Refused(Refusal.MEMBERS_DIFFER, "for a reason")
+    world.inject("d", "a", world.sealer("d").seal(refused, 0, key(world, "a")))
+    known = world.nodes[A].engine.membership[D]
+    world.run(world.now + 1.0)
+    assert known.refuses_us == {"members-differ": "for a reason"}  # the twin: nothing else does
+    world.cut_between("a", "d")
+    world.link("a", "d")
+    world.run(world.now + 1.0)
+    assert known.linked
+    assert known.refuses_us == {}
 
 
 def test_a_refusal_is_told_at_most_once_in_ten_seconds() -> None:

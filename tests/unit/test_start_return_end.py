@@ -14,6 +14,7 @@ from gossipfl.effects import (
     Mix,
     PeerDown,
     PeerUp,
+    Persist,
     RefusedBy,
     RoundClosed,
     Send,
@@ -455,6 +456,58 @@ def test_a_late_one_that_is_linked_one_by_one_is_served_by_all() -> None:
     run(world)
     assert world.nodes[D].of(RoundClosed)[-1].senders == ("a", "b", "c")
     assert world.nodes[D].refusals[Refusal.FAR_ROUND] == 1
+
+
+def test_a_kill_after_the_last_round_takes_nothing() -> None:
+    world = run(started(rounds=8))
+    world.run(world.now + 0.1)
+    model = digest_of(world.nodes[A].engine.model)
+    assert model != digest_of(world.nodes[A].engine.own)
+    trained = world.nodes[A].count(Train)
+    state = world.kill("a")
+    for name in (B, C, D):
+        world.nodes[name].engine.membership[A].done = False
+    world.start("a", state)
+    assert world.nodes[A].engine.phase is Phase.DONE
+    assert digest_of(world.nodes[A].engine.model) == model
+    world.link_to_all("a")
+    world.run(world.now + 1.0)
+    assert world.nodes[A].count(Train) == trained
+    assert all(world.nodes[name].engine.membership[A].done for name in (B, C, D))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("exit_when_done", [False, True])
+def test_who_leaves_amid_the_last_write_has_left_after_the_last_one(
+    exit_when_done: bool, fails: bool
+) -> None:
+    world = World(
+        federation("a", mixing="mean", rounds=2),
+        Options(pause_s=0.01, limits=Limits(exit_when_done=exit_when_done)),
+    )
+    if fails:
+        world.persist_fails.add(A)
+    node = world.start("a")
+    world.run(5, stop=lambda: node.engine.phase is Phase.DONE)
+    writes = node.count(Persist)
+    assert isinstance(node.effects[-1][1], Persist)  # in flight
+    if not exit_when_done:
+        world._carry(A, node.engine.leave(world.now))
+    assert node.engine.phase == "done"
+    assert node.engine.next_wakeup() is None
+    world.run(5)
+    assert node.engine.phase is Phase.LEFT
+    assert node.count(Persist) == writes + 1
+    assert node.count(Left) == 1
+    assert isinstance(node.effects[-1][1], Left)
+
+
+def test_the_end_of_the_last_write_does_nothing_else() -> None:
+    world = run(started(rounds=3))
+    seen = len(world.nodes[A].effects)
+    world.run(world.now + 100)
+    assert [type(effect) for _, effect in world.nodes[A].effects[seen:]] == []
+    assert world.nodes[A].engine.phase is Phase.DONE
 
 
 def leaving(**limits: Any) -> World:

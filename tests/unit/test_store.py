@@ -369,6 +369,29 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert caught.value.fix
 
 
+def test_a_directory_that_others_could_enter_is_closed_to_them(tmp_path: Path) -> None:
+    for name, holds in (("new", ""), ("empty", ""), ("ours", "lock"), ("restored", "state")):
+        directory = tmp_path / name
+        if name != "new":
+            directory.mkdir()
+            directory.chmod(0o755)
+        if holds:
+            (directory / holds).touch()
+        Store(directory, durable=True).close()
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_shared_directory_with_files_of_others_is_refused_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "letter").touch()
+    with pytest.raises(StoreError, match="open to others") as caught:
+        Store(tmp_path, durable=True)
+    assert "chmod 700" in caught.value.fix
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    tmp_path.chmod(0o700)
+    Store(tmp_path, durable=True).close()
+
+
 def test_a_disk_that_writes_nothing_is_an_error_not_a_loop(tmp_path: Path) -> None:
     class Stuck(OsFiles):
         def write(self, file: int, data: memoryview) -> int:
