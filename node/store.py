@@ -382,8 +382,7 @@ class Store:
                 errno.ENOSPC: "Free some space on that disk, then start the node again.",
                 errno.EDQUOT: "Free some of your quota on that disk, then start the node again.",
                 errno.EROFS: "Name a `store` directory on a disk that can be written.",
-                errno.EPERM: f"Run `chmod 700 {self.directory}`, or name a `store` directory of "
-                "the node's own.",
+                errno.EPERM: f"Run `chmod 700 {self.directory}`, or name another `store`.",
             }
             raise StoreError(
                 f"{self.directory} {what}: {error.strerror or error}",
