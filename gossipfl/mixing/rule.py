@@ -42,11 +42,6 @@ class MixingRule(Member):
         """Number of lying neighbors the rule withstands; 0 for a rule that trims nothing."""
 
     @property
-    def answers_min(self) -> int:
-        """Number of answers from which on the rule works with nothing filled in."""
-        return 2 * self.byzantine + 1
-
-    @property
     def degree_min(self) -> int:
         """Smallest number of neighbors a node that runs this rule must have."""
         return 2 * self.byzantine + 1
