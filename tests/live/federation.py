@@ -230,6 +230,15 @@ class Nodes:
         (self.control / "pause.tmp").write_text(str(seconds))
         (self.control / "pause.tmp").replace(self.control / "pause")
 
+    async def first_ended(self, seconds: float = 10.0) -> Process:
+        """Wait until one node ends: the other is then alone, and does not advance."""
+        async with asyncio.timeout(seconds):
+            while True:
+                for process in self.processes.values():
+                    if process.popen.poll() is not None:
+                        return process
+                await asyncio.sleep(0.02)
+
     def switch(self, name: str, *, on: bool = True) -> None:
         """Let passes go wrong: see TASK."""
         path = self.control / name

@@ -223,12 +223,13 @@ async def test_a_worker_that_dies_is_started_again_and_three_deaths_in_one_job_e
         rounds = closed_rounds(pair.store(name))
         assert rounds == list(range(len(rounds)))
     pair.switch("die-loss")
-    assert await pair.processes["bert"].ended(60) == ExitCode.FAILED
-    error = pair.processes["bert"].answer()["error"]
+    process = await pair.first_ended(60)
+    assert process.popen.returncode == ExitCode.FAILED
+    error = process.answer()["error"]
     assert error["code"] == "worker-died"
     assert "3 times" in error["message"]
     assert error["fix"]
-    pair.processes["bert"].gone(1.0)
+    process.gone(1.0)
 
 
 @pytest.mark.parametrize(
@@ -246,8 +247,8 @@ async def test_what_a_task_raises_ends_the_node_with_its_file_and_line(
     await pair.until("bert", lambda status: status["round"] and status["round"] > 0)
     pair.switch("read-loss")  # reading input is no harm: it is not the daemon's
     pair.switch(switch)
-    assert await pair.processes["bert"].ended() == ExitCode.TASK
-    process = pair.processes["bert"]
+    process = await pair.first_ended()
+    assert process.popen.returncode == ExitCode.TASK
     error = process.answer()["error"]
     assert f"failed while {where}: {kind}" in error["message"]
     file = pair.directory / "tasks" / "odd.py"
