@@ -7,6 +7,8 @@ adds a member; nothing else is told.
 
 import importlib
 import pkgutil
+import tomllib
+from collections.abc import Iterator
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, ClassVar, Self, TypeVar
@@ -15,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 from gossipfl.errors import ConfigError
 
-__all__ = ["Member", "kinds", "parse"]
+__all__ = ["Member", "kinds", "parse", "spelled"]
+
+LONE = ""  # the key of a value without one, in a short spelling: it means the first field
 
 
 class Member(BaseModel):
@@ -79,11 +83,107 @@ def parse(package: ModuleType, parent: type[M], choice: object, *, key: str) -> 
     if kind not in known:
         raise ConfigError(f"{key}: there is no {kind!r}", fix="Use one of: " + ", ".join(known))
     try:
-        return known[kind].of({name: value for name, value in fields.items() if name != "kind"})
+        return known[kind].of(_named(known[kind], fields, key=key))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join([key, *map(str, item['loc'])])}: {item['msg'].lower()}"
             for item in error.errors()
         )
-        allowed = ", ".join(known[kind].model_fields) or "none"
-        raise ConfigError(problems, fix=f"Fields of {kind}: {allowed}.") from error
+        raise ConfigError(problems, fix=_fields_of(known[kind])) from error
+
+
+def _fields_of(member: type[Member]) -> str:
+    return f"Fields of {member.kind}: {', '.join(member.model_fields) or 'none'}."
+
+
+def _named(member: type[Member], choice: dict[str, Any], *, key: str) -> dict[str, Any]:
+    """Return a choice's fields without the tag; a value without a name gets the first field's."""
+    fields = {name: value for name, value in choice.items() if name not in ("kind", LONE)}
+    if LONE not in choice:
+        return fields
+    first = next(iter(member.model_fields), None)
+    if first is None:
+        raise ConfigError(f"{key}: {member.kind} takes no value", fix=_fields_of(member))
+    if first in fields:
+        raise ConfigError(f"{key}: {first} is said twice", fix=_fields_of(member))
+    return {first: choice[LONE], **fields}
+
+
+def spelled(text: str) -> dict[str, Any]:
+    """Read a member as it is written on a command line, into the table that `parse` takes.
+
+    `ring`, `random-regular:degree=3,seed=1`, `file:graph.graphml`: a tag, then its fields. The
+    first value may stand without a name and then is the tag's first field. Values are read as in
+    TOML: numbers, true and false, texts in quotes, [lists], { tables }; anything else is a text
+    as it stands. A dotted name goes into a table: `arguments.m=2`.
+
+    Raises:
+        ConfigError: no tag, an empty value, a name twice, a second value without a name.
+    """
+    kind, colon, rest = text.partition(":")
+    table: dict[str, Any] = {"kind": kind.strip()}
+    if not table["kind"]:
+        raise _misspelled(text, "there is no name")
+    for place, item in enumerate(_items(rest) if colon else ()):
+        name, equals, value = _assignment(item)
+        if not value:
+            raise _misspelled(text, f"{name or item!r} has no value")
+        if not equals and place > 0:
+            raise _misspelled(text, f"{value!r} has no name; only the first value may lack one")
+        *parents, last = name.split(".") if equals else [LONE]
+        if equals and not all([*parents, last]):
+            raise _misspelled(text, f"{item!r} has no name")
+        inner = table
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise _misspelled(text, f"{parent} is both a value and a table")
+        if last in inner:
+            raise _misspelled(text, f"{name} is said twice")
+        inner[last] = _value(value)
+    return table
+
+
+def _misspelled(text: str, wrong: str) -> ConfigError:
+    return ConfigError(
+        f"{text!r}: {wrong}", fix="Write NAME or NAME:field=value,field=value, without spaces."
+    )
+
+
+def _assignment(item: str) -> tuple[str, bool, str]:
+    """Split `name=value`; a text in quotes is a value without a name, whatever is in it."""
+    name, equals, value = item.partition("=")
+    if not equals or item.lstrip()[:1] in ('"', "'", "[", "{"):
+        return "", False, item.strip()
+    return name.strip(), True, value.strip()
+
+
+def _items(text: str) -> Iterator[str]:
+    """Split at the commas that stand in no quotes and no brackets."""
+    start = depth = 0
+    quote = ""
+    for place, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character in "[{":
+            depth += 1
+        elif character in "]}":
+            depth -= 1
+        elif character == "," and depth <= 0:
+            yield text[start:place]
+            start = place + 1
+    yield text[start:]
+
+
+def _value(text: str) -> object:
+    """Read a TOML value; a date, or what is none at all, is a bare text."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    known = list(parsed) == ["value"] and isinstance(
+        parsed["value"], bool | int | float | str | list | dict
+    )
+    return parsed["value"] if known else text

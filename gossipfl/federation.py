@@ -99,12 +99,14 @@ class Constitution(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(pattern=NAME, description="the federation's name: letters, digits, . _ -")
-    task: Choice = Field(description='what is learned: "heart-disease", or a table with `kind`')
+    task: Choice = Field(description='what is learned: "task.py", "digits", or a table with `kind`')
     mixing: Choice = Field(
         description='how models are mixed: { kind = "trimmed-mean", b = 1 }; b is the number of '
         "lying neighbors to withstand"
     )
-    topology: Choice = Field(description='who is whose neighbor: "complete" or "ring"')
+    topology: Choice = Field(
+        description='who is whose neighbor: "complete", "ring", or a table with `kind`'
+    )
     rounds: int = Field(ge=1, description="how many rounds are run, at least 1")
     seed: int = Field(
         ge=0, le=SEED_MAX, description="a whole number from 0: start and shuffling come from it"
@@ -229,6 +231,7 @@ class Federation(BaseModel):
 
     constitution: Constitution
     members: tuple[MemberEntry, ...] = Field(min_length=1)
+    graph: Digest = b""  # of who is whose neighbor, by `topology.analysis.graph_digest`
 
     @model_validator(mode="after")
     def _no_doubles(self) -> "Federation":
@@ -246,9 +249,9 @@ class Federation(BaseModel):
 
     @cached_property
     def members_digest(self) -> Digest:
-        """BLAKE3 of the roster, in order; what a hello says about the member list."""
+        """BLAKE3 of the roster, in order, and the graph; what a hello says of the members."""
         rows = [[name, certificate.hex(), address] for name, certificate, address in self.roster]
-        return blake3(json.dumps(rows, separators=(",", ":")).encode()).digest()
+        return blake3(json.dumps(rows, separators=(",", ":")).encode() + self.graph).digest()
 
     @cached_property
     def roster(self) -> tuple[RosterRow, ...]:

@@ -7,6 +7,10 @@ from gossipfl.wire.frame import ROSTER_ROWS_MAX, Roster
 
 __all__ = ["roster_bodies", "take_roster"]
 
+_GRAPHS_DIFFER = (
+    "the member lists agree, but the graphs differ: the graph file or the release of networkx is "
+    "another there; compare `gossipfl topology show` on both machines"
+)
 _ROSTER_MAX = 4096  # rows of a member list from outside: 1.5 MB, far above any federation
 
 
@@ -20,6 +24,8 @@ def roster_bodies(rows: tuple[RosterRow, ...]) -> list[Roster]:
 
 def take_roster(link: Link, roster: Roster, own: tuple[RosterRow, ...]) -> tuple[str, ...] | None:
     """Take one frame of a neighbor's list; return what differs once the whole list is here.
+
+    Lists that are equal row by row are exchanged only where the digests of the graphs differ.
 
     Args:
         link: the link it came on, which keeps the rows that came before.
@@ -38,4 +44,4 @@ def take_roster(link: Link, roster: Roster, own: tuple[RosterRow, ...]) -> tuple
         return None
     lines = roster_diff(own, tuple(link.roster_rows))
     link.roster_rows, link.roster_told = [], True
-    return tuple(lines)
+    return tuple(lines) or (_GRAPHS_DIFFER,)

@@ -1,5 +1,5 @@
 """Graphs a federation can have. One builder per file."""
 
-from topology.graphs.graph import Graph, load_graph
+from topology.graphs.graph import Graph, load_graph, spelled_graph
 
-__all__ = ["Graph", "load_graph"]
+__all__ = ["Graph", "load_graph", "spelled_graph"]

@@ -1,10 +1,11 @@
 """Everybody is everybody's neighbor."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import networkx as nx
 
-from topology.graphs.graph import Graph
+from topology.graphs.graph import Graph, check_size
 
 __all__ = ["Complete"]
 
@@ -13,10 +14,11 @@ class Complete(Graph):
     """Every pair of nodes is joined: degree size - 1."""
 
     kind: ClassVar[str] = "complete"
+    symmetric: ClassVar[bool] = True
 
-    def build(self, size: int) -> "nx.Graph[int]":
+    def build(self, names: Sequence[str]) -> "nx.Graph[int]":
         """Return the complete graph; see Graph."""
-        if size < 1:
-            raise ValueError(f"a graph needs at least 1 node, got {size}")
+        size = len(names)
+        check_size(self.kind, size, size * (size - 1) / 2)
         graph: nx.Graph[int] = nx.complete_graph(size)
         return graph

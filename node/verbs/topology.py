@@ -1,0 +1,296 @@
+"""`gossipfl topology show`: what a graph is like and what it withstands, before anybody runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gossipfl.errors import ConfigError
+from node.output import Result
+from node.verbs import AsJson
+
+if TYPE_CHECKING:
+    from gossipfl.mixing.rule import MixingRule
+    from topology.facts import Facts
+    from topology.graphs import Graph
+
+__all__ = ["topology_show"]
+
+NODES_MAX = 100_000  # a minute's work; beyond, a typing error is likelier than a wish
+ROWS_MAX = 40  # of the table; two screens, and --json has all
+NAMES_MAX = 6  # of one list; the line stays a line
+
+
+def topology_show(
+    federation: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FEDERATION.TOML",
+            help="The federation's file; federation.toml here, unless --topology names a graph.",
+        ),
+    ] = None,
+    topology: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GRAPH",
+            help="A graph instead of the file's: ring, small-world:k=4,p=0.1, file:graph.graphml …",
+        ),
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, max=NODES_MAX, help="How many members, where no file names them."),
+    ] = None,
+    b: Annotated[
+        int | None,
+        typer.Option("--b", min=0, help="Lying neighbors to withstand, instead of the file's b."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw a picture too: a file .png, .svg or .pdf.")
+    ] = None,
+    as_json: AsJson = False,
+) -> Result:
+    """Say how a graph mixes and what its members withstand, and draw it.
+
+    A graph that no node would run on is shown all the same, with the reason.
+
+    Example: gossipfl topology show --topology small-world:k=4,p=0.1 --nodes 20 --b 1
+    """
+    from topology.facts import examine
+    from topology.plots import check_plot, draw
+
+    if plot is not None:
+        check_plot(plot)
+    table, folder = _table(federation, wanted=topology is None)
+    graph = _graph(table, folder, topology)
+    rule = _rule(table.get("mixing"), b)
+    names = _names(table, graph, nodes)
+    facts = examine(graph.build(names), names, symmetric=graph.symmetric)
+    owner = table.get("name")
+    title = f"{owner}: {graph.title()}" if owner else graph.title()
+    if plot is not None:
+        draw(facts, graph, plot, title=title, degree_min=rule.degree_min if rule else 0)
+    found = {"federation": owner, "topology": graph.model_dump(mode="json")}
+    lines = [*_page(facts, rule, title), *_members(facts)]
+    told = "\n".join([*lines, *([f"\nDrew {plot}."] if plot else [])])
+    return Result({**found, **_data(facts, rule), "plot": plot}, told)
+
+
+def _data(facts: "Facts", rule: "MixingRule | None") -> dict[str, Any]:
+    """Return the graph's figures, and whether nodes with this rule run on it, for `--json`."""
+    import networkx as nx
+
+    refusals = _refusals(facts, rule)
+    few = None if rule is None else [facts.names[node] for node in facts.too_few(rule.degree_min)]
+    return {
+        "networkx": nx.__version__,
+        **facts.as_json(),
+        "mixing": rule.model_dump(mode="json") if rule else None,
+        "too_few_neighbors": few,
+        "runs": not refusals,
+        "refusals": refusals,
+        "doubts": _doubts(facts, rule),
+    }
+
+
+def _table(path: Path | None, *, wanted: bool) -> tuple[dict[str, Any], Path]:
+    """Return federation.toml's table and its folder; nothing where a graph is named without it."""
+    from node.tables import Problems, read_toml
+
+    if path is None:
+        if not wanted:
+            return {}, Path.cwd()
+        path = Path("federation.toml")
+    problems = Problems()
+    table = read_toml(path, problems)
+    problems.tell()
+    assert table is not None
+    if wanted and "topology" not in table:
+        raise ConfigError(
+            f"{path}: topology is missing",
+            fix='Write topology = "complete" or another graph, or try one with --topology.',
+        )
+    return table, path.absolute().parent
+
+
+def _graph(table: dict[str, Any], folder: Path, spelling: str | None) -> "Graph":
+    from gossipfl.family import spelled
+    from topology.graphs import load_graph
+
+    if spelling is None:
+        return load_graph(table["topology"], folder)
+    return load_graph(spelled(spelling), key="--topology")
+
+
+def _rule(mixing: object, b: int | None) -> "MixingRule | None":
+    from gossipfl.mixing.rule import load_rule
+
+    if mixing is None:
+        return None if b is None else load_rule({"kind": "trimmed-mean", "b": b})
+    if b is None:
+        return load_rule(mixing)
+    fields = mixing if isinstance(mixing, dict) else {"kind": mixing}
+    return load_rule({**fields, "b": b})
+
+
+def _names(table: dict[str, Any], graph: "Graph", nodes: int | None) -> tuple[str, ...]:
+    """Return who is in the graph: the file's members, so many nodes, or who the graph names."""
+    import re
+
+    from gossipfl.federation import NAME
+
+    rows = table.get("members", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ConfigError(
+            "members: is no list of [[members]] tables",
+            fix="Paste the table that `gossipfl keygen` printed for each member.",
+        )
+    if rows and nodes is not None:
+        raise ConfigError(
+            f"--nodes {nodes}: the federation's file names {len(rows)} members",
+            fix="Leave --nodes out, or the file.",
+        )
+    if nodes is not None:
+        return tuple(f"node-{place + 1}" for place in range(nodes))
+    if not rows:
+        own = graph.own_names()
+        if own:
+            return own
+        raise ConfigError(
+            "there are no members yet, and this graph has any size", fix="Say --nodes."
+        )
+    names = [row.get("name") for row in rows]
+    for place, name in enumerate(names):
+        if not isinstance(name, str) or not re.match(NAME, name):
+            raise ConfigError(
+                f"member {place + 1}: {name!r} is no name"
+                if name
+                else f"member {place + 1}: name is missing",
+                fix="Paste the table that `gossipfl keygen` printed, unchanged.",
+            )
+        if name in names[:place]:
+            raise ConfigError(f"there are two members {name!r}", fix="Give each its own name.")
+    return tuple(str(name) for name in names)
+
+
+def _verdict(refusals: Sequence[str], doubts: Sequence[str]) -> str:
+    if refusals:
+        return "does not run, see below"
+    return "runs, but see below" if doubts else ""
+
+
+def _refusals(facts: "Facts", rule: "MixingRule | None") -> list[str]:
+    """Say why nodes would not run on this graph."""
+    problems = []
+    if not facts.connected:
+        problems.append(
+            f"no node runs on a graph in {len(facts.parts)} parts: they never become one model"
+        )
+    if rule is None:
+        return problems
+    if few := facts.too_few(rule.degree_min):
+        problems.append(
+            f"{len(few)} of {_count(len(facts.names), 'member')} cannot run {_named(rule)}, which "
+            f"needs {_neighbors(rule.degree_min)}: {_some([facts.names[node] for node in few])}"
+        )
+    return problems
+
+
+def _doubts(facts: "Facts", rule: "MixingRule | None") -> list[str]:
+    """Say what nobody can promise on this graph, although nodes run."""
+    if rule is None or not facts.connected or rule.byzantine <= facts.bound:
+        return []
+    return [
+        f"no rule can be guaranteed on this graph against b = {rule.byzantine} liars beside a "
+        f"member: its connectivity allows at most {facts.bound}"
+    ]
+
+
+def _page(facts: "Facts", rule: "MixingRule | None", title: str) -> list[str]:
+    import networkx as nx
+
+    refusals, doubts = _refusals(facts, rule), _doubts(facts, rule)
+    lowest, highest = min(facts.degrees), max(facts.degrees)
+    degrees = str(lowest) if lowest == highest else f"{lowest} to {highest}"
+    rows = [
+        ("connected", "yes" if facts.connected else f"no, {len(facts.parts)} parts"),
+        ("neighbors", f"{degrees} each, {facts.degree_mean:.1f} on average"),
+        ("diameter", _diameter(facts)),
+        ("spectral gap", f"{facts.gap:.3g} (mixing matrix with Metropolis-Hastings weights)"),
+        ("rounds to mix", _rounds(facts)),
+        ("withstands", _bound(facts)),
+        (
+            "digest",
+            f"{facts.digest[:16]} (the same wherever the graph is; networkx {nx.__version__})",
+        ),
+    ]
+    if rule is not None:
+        fine = f"fits: every member has at least {_neighbors(rule.degree_min)}"
+        rows.append((_named(rule), _verdict(refusals, doubts) or fine))
+    width = max(len(key) for key, _ in rows)
+    size = f"{_count(len(facts.names), 'member')}, {_count(facts.graph.number_of_edges(), 'edge')}"
+    lines = [f"{title}: {size}", "", *(f"  {key:<{width}}  {text}" for key, text in rows)]
+    if not facts.connected:
+        shown = [_some([facts.names[node] for node in part]) for part in facts.parts[:NAMES_MAX]]
+        lines += ["", "  parts:", *(f"    {text}" for text in shown)]
+        if len(facts.parts) > NAMES_MAX:
+            lines.append(f"    and {len(facts.parts) - NAMES_MAX} more")
+    told = [f"  {text[0].upper()}{text[1:]}." for text in (*refusals, *doubts)]
+    return [*lines, "", *told] if told else lines
+
+
+def _diameter(facts: "Facts") -> str:
+    if facts.diameter is None:
+        return "none: some members never hear of each other"
+    return ("" if facts.diameter_exact else "at least ") + _count(facts.diameter, "hop")
+
+
+def _rounds(facts: "Facts") -> str:
+    if facts.rounds is None:
+        return "never"
+    return f"{facts.rounds:,} (of the mean, until a thousandth of the disagreement is left)"
+
+
+def _bound(facts: "Facts") -> str:
+    if len(facts.names) == 1:
+        return "nothing to withstand: one member alone"
+    if facts.bound < 0:
+        return "nothing: the graph falls into parts by itself (mu_2 = 0)"
+    return (
+        f"with any rule at most b = {facts.bound} beside each honest member "
+        f"(2b < mu_2 = {facts.connectivity:.3g})"
+    )
+
+
+def _members(facts: "Facts") -> list[str]:
+    from topology.analysis import neighbors
+
+    names, shown = facts.names, range(min(len(facts.names), ROWS_MAX))
+    rows = [("member", "neighbors", "withstands", "who")]
+    for node in shown:
+        around = [names[other] for other in neighbors(facts.graph, node)]
+        liars = "-" if facts.tolerances[node] < 0 else str(facts.tolerances[node])
+        rows.append((names[node], str(len(around)), liars, _some(around) or "nobody"))
+    width = max(len(row[0]) for row in rows)
+    lines = [f"  {name:<{width}}  {many:>9}  {liars:>10}  {who}" for name, many, liars, who in rows]
+    left_out = len(names) - len(shown)
+    more = [f"  and {left_out:,} more; --json has all"] if left_out else []
+    legend = "  withstands: lying neighbors by the member's own degree, (neighbors - 1) / 2"
+    return ["", *lines, *more, "", legend]
+
+
+def _named(rule: "MixingRule") -> str:
+    return f"{rule.kind}, b = {rule.byzantine}"
+
+
+def _neighbors(count: int) -> str:
+    return _count(count, "neighbor")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _some(names: Sequence[str]) -> str:
+    left_out = len(names) - NAMES_MAX
+    return ", ".join(names[:NAMES_MAX]) + (f" and {left_out:,} more" if left_out > 0 else "")
