@@ -22,7 +22,7 @@ from gossipfl.effects import (
 from gossipfl.errors import PeerFault, Refusal
 from gossipfl.federation import diff
 from gossipfl.inbox import AHEAD_MAX, BEHIND_MAX, EquivocationFault, Inbox
-from gossipfl.membership import Link, Membership, Peer, jump_target
+from gossipfl.membership import Accepted, Link, Membership, Peer, jump_target
 from gossipfl.outbox import Outbox
 from gossipfl.replica import Assembly
 from gossipfl.roster import roster_bodies, take_roster
@@ -234,6 +234,7 @@ class Dialog:
                 peer.snapshots += 1
             else:
                 peer.deltas += 1
+            peer.accepted = Accepted(done.round, done.incarnation, now)
             if done.round == self._standing.round - 1 and now <= self._standing.due:
                 peer.missed = 0  # in time, though the round has closed without it, and earlier
             effects.append(UpdateAccepted(peer.id, done.round, done.offer.snapshot))

@@ -45,6 +45,9 @@ class DurableState:
 
     `stage` is "open" when `model` is where `round` starts from, "offered" when `model` is the
     trained model of `round`, which waits to be mixed.
+
+    `local` is what of the model stays at home, in its host's own form. The engine knows nothing of
+    it: the host adds it when it persists a state and takes it back when it starts from one.
     """
 
     round: Round
@@ -54,6 +57,7 @@ class DurableState:
     incarnation: int
     model: Vector
     public: Vector
+    local: bytes | memoryview = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class _Held:
 
     round: Round
     offer: Offer
+    incarnation: int  # the start that signed it
     body: bytes | None = None  # its only chunk, if that followed unasked
 
 
@@ -141,7 +142,7 @@ class Inbox:
         if round_ == replica.round and offer.model == replica.digest:
             self.ignore(peer, offer)  # said again after a new link
             return None
-        return self._take(peer, _Held(round_, offer), now)
+        return self._take(peer, _Held(round_, offer, frame.incarnation), now)
 
     def _take(self, peer: PeerId, held: _Held, now: Seconds) -> Assembly | None:
         slot = self._slots[peer]
@@ -155,6 +156,7 @@ class Inbox:
             slot.held = held
             return None
         begun = replica.begin(offer, held.round, codec_of(offer.codec), now)
+        begun.incarnation = held.incarnation
         if assembly is not None:
             slot.pass_by(assembly.download.root, assembly.download.outstanding)
         if offer.length <= CREDIT_BYTES:

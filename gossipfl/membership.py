@@ -11,7 +11,7 @@ from gossipfl.errors import Refusal
 from gossipfl.types import LinkId, PeerId, Round, Seconds
 from gossipfl.wire.identity import ReplayWindow
 
-__all__ = ["MISSED_MAX", "Link", "Membership", "Peer", "jump_target"]
+__all__ = ["MISSED_MAX", "Accepted", "Link", "Membership", "Peer", "jump_target"]
 
 MISSED_MAX = 3  # rounds in a row without an answer, then a neighbor is not waited for
 _REFUSAL_PAUSE = 10.0  # seconds between two told refusals of one kind: a mistake, not a storm
@@ -45,6 +45,20 @@ class Link:
     roster_told: bool = False  # the whole list came, and the difference was said
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The newest update of a neighbor that was verified and became its row.
+
+    Attributes:
+        incarnation: the start of the neighbor under which the update was signed.
+        at: when it became the row.
+    """
+
+    round: Round
+    incarnation: int
+    at: Seconds
+
+
 @dataclass(slots=True)
 class Peer:
     """What one node knows of one neighbor."""
@@ -62,6 +76,7 @@ class Peer:
     done: bool = False
     members_differ: bool = False
     far: bool = False  # it offered a round that seemed implausible, for want of other claims
+    accepted: Accepted | None = None  # since this node's own start
     deltas: int = 0
     snapshots: int = 0
     frames: int = 0  # control frames verified

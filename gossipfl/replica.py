@@ -29,6 +29,7 @@ class Assembly:
     progress_at: Seconds  # when the last piece of it came
     decoder: Decoder
     out: Vector
+    incarnation: int = 0  # the start of the neighbor that signed the offer
     decoded: int = 0  # coordinates final so far
     square_sum: float = 0.0
     hasher: blake3 = field(default_factory=blake3)

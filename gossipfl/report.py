@@ -74,10 +74,15 @@ class Participation:
 
 
 def neighbor_report(engine: Engine, peer: PeerId, now: Seconds) -> dict[str, Any]:
-    """Return what a node knows of one neighbor; times in seconds, null where nothing was heard."""
+    """Return what a node knows of one neighbor; times in seconds, null where nothing was heard.
+
+    `accepted_round`, `accepted_incarnation` and `accepted_s` are of its newest update that was
+    verified and installed since this node's start: its round, the start of the neighbor under
+    which it was signed, and how many seconds ago that was.
+    """
     known = engine.membership[peer]
     replica = engine.inbox.replica(peer)
-    heard = known.last_heard
+    heard, accepted = known.last_heard, known.accepted
     return {
         "name": peer,
         "up": known.current is not None,
@@ -90,6 +95,9 @@ def neighbor_report(engine: Engine, peer: PeerId, now: Seconds) -> dict[str, Any
         "round": replica.round,
         "staleness": max(0, engine.round - 1 - replica.round),
         "missed": known.missed,
+        "accepted_round": None if accepted is None else accepted.round,
+        "accepted_incarnation": None if accepted is None else accepted.incarnation,
+        "accepted_s": None if accepted is None else round(now - accepted.at, 3),
         "frames_verified": known.frames,
         "deltas_accepted": known.deltas,
         "snapshots_accepted": known.snapshots,

@@ -1,15 +1,14 @@
 """One local pass over a member's own data, and the measures of a model on held-out data."""
 
 import math
-from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gossipfl.errors import TaskError
 from gossipfl.learning.isolation import isolated
-from gossipfl.learning.task import Samples, Task
-from gossipfl.streams import stream
+from gossipfl.learning.samples import Samples
+from gossipfl.learning.task import Task
 
 __all__ = ["evaluate", "local_pass"]
 
@@ -17,37 +16,30 @@ EVALUATION_SEED = 0  # measures draw nothing that matters; fixed, so that two ca
 
 
 def local_pass(task: Task, model: nn.Module, samples: Samples, *, seed: int) -> float:
-    """Train a model in place for `task.epochs` passes; return the mean training loss.
+    """Train a model in place for one round, as the task's `fit` does; return the training loss.
 
     Args:
-        task: gives loss, optimizer and the training settings.
+        task: what is learned, and how.
         model: changed in place.
-        samples: the member's training samples.
+        samples: the member's training samples, on the model's device.
         seed: of this member and round; decides the order of batches and the task's own draws.
 
     Raises:
         TaskError: the loss is no scalar, has no gradient, or is not finite.
     """
-    losses: list[Tensor] = []
     with isolated(seed):
-        model.train()
-        optimizer = task.optimizer(model)
-        for epoch in range(task.epochs):
-            for inputs, targets in _batches(samples, task.batch_size, seed, epoch):
-                optimizer.zero_grad()
-                loss = task.loss(model, inputs, targets)
-                _check(loss)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                losses.append(loss.detach() * len(inputs))
-        optimizer.zero_grad()  # a model between rounds holds no gradients: memory
-    mean = float(torch.stack(losses).sum()) / (task.epochs * len(samples))
-    if not math.isfinite(mean):
+        loss = task.fit(model, samples, seed=seed)
+    if not isinstance(loss, float | int):
         raise TaskError(
-            f"the training loss is {mean}",
+            f"`fit` returned {type(loss).__name__}, not a number",
+            fix="Return the mean training loss as a float.",
+        )
+    if not math.isfinite(loss):
+        raise TaskError(
+            f"the training loss is {float(loss)}",
             fix="Lower learning_rate, or check the loss for a logarithm or division of zero.",
         )
-    return mean
+    return float(loss)
 
 
 def evaluate(task: Task, model: nn.Module, samples: Samples) -> dict[str, float | None]:
@@ -65,25 +57,3 @@ def evaluate(task: Task, model: nn.Module, samples: Samples) -> dict[str, float 
         name: float(value) if value is not None and math.isfinite(value) else None
         for name, value in figures.items()
     }
-
-
-def _batches(samples: Samples, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield shuffled batches, cut from one shuffled copy: cheaper than a loader."""
-    if size == 0 or size >= len(samples):
-        yield samples.inputs, samples.targets
-        return
-    order = torch.from_numpy(stream(seed, "", "batches", epoch).permutation(len(samples)))
-    yield from zip(
-        torch.split(samples.inputs[order], size),
-        torch.split(samples.targets[order], size),
-        strict=True,
-    )
-
-
-def _check(loss: object) -> None:
-    if not isinstance(loss, Tensor) or loss.ndim != 0 or not loss.requires_grad:
-        shown = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise TaskError(
-            f"`loss` returned {shown}, not a scalar with a gradient",
-            fix="Return the mean over the batch, computed from `model(inputs)`.",
-        )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["accuracy", "auc"]
+__all__ = ["accuracy", "auc", "mean_absolute_error", "r2"]
 
 
 def accuracy(predicted: Tensor, targets: Tensor) -> float | None:
@@ -40,3 +40,32 @@ def auc(scores: Tensor, targets: Tensor) -> float | None:
     middle = count.cumsum(0).double() - (count.double() - 1) / 2
     rank_sum = float(middle[group][positive].sum())
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def mean_absolute_error(predicted: Tensor, targets: Tensor) -> float | None:
+    """Return the mean distance from the targets, in their unit; None without entries.
+
+    Args:
+        predicted: shape (n,).
+        targets: shape (n,).
+    """
+    if len(targets) == 0:
+        return None
+    return float((predicted.double() - targets.double()).abs().mean())
+
+
+def r2(predicted: Tensor, targets: Tensor) -> float | None:
+    """Return the share of the targets' variance that is explained: 1 is all, 0 no better than mean.
+
+    Args:
+        predicted: shape (n,).
+        targets: shape (n,).
+
+    Returns:
+        None where all targets are equal: there is nothing to explain.
+    """
+    true = targets.double()
+    spread = float(((true - true.mean()) ** 2).sum()) if len(true) else 0.0
+    if spread == 0:
+        return None
+    return 1 - float(((predicted.double() - true) ** 2).sum()) / spread

@@ -1,4 +1,7 @@
-"""One member's work on a task: its model, its data, and flat vectors in and out.
+"""One member's work on a task: its model, its data, flat vectors and raw bytes in and out.
+
+A session keeps nothing of a model between two calls: what travels comes as a vector, what stays at
+home as bytes, and both go back that way. So a new process goes on exactly where one ended.
 
 What a task's own code raises becomes a `TaskError` that names its file and line.
 """
@@ -10,15 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gossipfl.errors import GossipError, TaskError
+from gossipfl.learning.device import available, choose
 from gossipfl.learning.local import evaluate, local_pass
 from gossipfl.learning.task import Place, Split, Task, initial, load_task
-from gossipfl.params import Layout
+from gossipfl.params import Layout, LocalLayout, Raw, SavedPart, saved_parts
 from gossipfl.types import Vector
 
-__all__ = ["Session"]
+__all__ = ["Session", "blamed"]
 
 _MESSAGE_CHARS_MAX = 1000  # of a task's own exception; a whole tensor printed is no sentence
+
+
+_NOTHING: Raw = np.empty(0, np.uint8)  # the local state of a model that shares everything
 
 
 class Session:
@@ -27,22 +36,46 @@ class Session:
     Args:
         task: what is learned.
         place: whose data.
+        device: where model and samples live, as torch names it: `cpu`, `cuda:0`, `mps`.
 
     Raises:
         TaskError: the task's `data` or `model` is wrong, or raises.
     """
 
-    def __init__(self, task: Task, place: Place) -> None:
+    def __init__(self, task: Task, place: Place, device: str = "cpu") -> None:
         self.task = task
-        with _blamed(task, "reading this member's data"):
-            self.split: Split = task.data(place)
-        with _blamed(task, "building the model"):
-            self.model = initial(task, place.seed)
-        self.layout = Layout.of(self.model)
+        self.device = device
+        with blamed(task, "reading this member's data"):
+            split = task.data(place)
+            if not isinstance(split, Split):
+                raise TaskError(
+                    f"`data` returned {type(split).__name__}, not a Split",
+                    fix="Return Split(train=Samples(…), held_out=Samples(…)).",
+                )
+        with blamed(task, "building the model"):
+            model = initial(task, place.seed)  # drawn on the CPU: the same start on any device
+        self.layout = Layout.of(model, task.share)
+        self.local_layout = LocalLayout.of(model, self.layout)
+        with blamed(task, f"moving model and data to {device}"):
+            self.model = model.to(device)
+            self.split: Split = split.to(device)
 
     @classmethod
-    def open(cls, choice: object, place: dict[str, Any]) -> "Session":
+    def open(
+        cls,
+        choice: object,
+        place: dict[str, Any],
+        *,
+        folder: str | None = None,
+        device: str = "cpu",
+    ) -> "Session":
         """Load the task a configuration names, for the place a configuration names.
+
+        Args:
+            choice: the task, as in federation.toml.
+            place: the fields of `Place`.
+            folder: where a task's own file is.
+            device: as in node.toml, `auto` included.
 
         Raises:
             ConfigError, TaskError: the task, its data or its fields are wrong.
@@ -55,37 +88,70 @@ class Session:
             members=place["members"],
             seed=place["seed"],
         )
-        return cls(load_task(choice), where)
+        task = load_task(choice, None if folder is None else Path(folder))
+        # A machine with a GPU is not asked for it in vain: that alone takes memory
+        return cls(task, where, device if device == "cpu" else choose(device, available()))
 
-    def initial(self, out: Vector) -> None:
-        """Write the model all members start from."""
+    @property
+    def saved_parts(self) -> list[SavedPart]:
+        """Where every entry of the model's state_dict lies in its vector or its local bytes."""
+        return saved_parts(self.model, self.layout, self.local_layout)
+
+    def initial(self, out: Vector, local: Raw = _NOTHING) -> None:
+        """Write the model all members start from; call it before any other.
+
+        Args:
+            out: shape (layout.size,), float32.
+            local: shape (local_layout.nbytes,), uint8.
+        """
         self.layout.read(self.model, out)
+        self.local_layout.read(self.model, local)
 
-    def train(self, model: Vector, out: Vector, seed: int) -> float:
-        """Run one local pass from `model` into `out`; return the mean training loss.
+    def train(
+        self,
+        model: Vector,
+        out: Vector,
+        seed: int,
+        *,
+        local: Raw = _NOTHING,
+        local_out: Raw = _NOTHING,
+    ) -> float:
+        """Run one local pass; return the mean training loss.
+
+        Args:
+            model: what to start from, shape (layout.size,), float32.
+            out: where the trained model goes, shape as `model`.
+            seed: of this member and round.
+            local: what stays at home, before: shape (local_layout.nbytes,), uint8.
+            local_out: and after; other memory than `local`.
 
         Raises:
             TaskError: the task raises, or its loss is not what it must be.
         """
-        self.layout.write(self.model, model)
-        with _blamed(self.task, "training"):
+        self._load(model, local)
+        with blamed(self.task, "training"):
             loss = local_pass(self.task, self.model, self.split.train, seed=seed)
         self.layout.read(self.model, out)
+        self.local_layout.read(self.model, local_out)
         return loss
 
-    def evaluate(self, model: Vector) -> dict[str, float | None]:
+    def evaluate(self, model: Vector, local: Raw = _NOTHING) -> dict[str, float | None]:
         """Return the task's measures of a model on this member's held-out data.
 
         Raises:
             TaskError: the task raises.
         """
-        self.layout.write(self.model, model)
-        with _blamed(self.task, "measuring"):
+        self._load(model, local)
+        with blamed(self.task, "measuring"):
             return dict(evaluate(self.task, self.model, self.split.held_out))
+
+    def _load(self, model: Vector, local: Raw) -> None:
+        self.layout.write(self.model, model)
+        self.local_layout.write(self.model, local)
 
 
 @contextmanager
-def _blamed(task: Task, doing: str) -> Iterator[None]:
+def blamed(task: Task, doing: str) -> Iterator[None]:
     """Turn what a task's code raises into an error of the task, with the place it came from."""
     try:
         yield

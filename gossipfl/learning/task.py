@@ -2,18 +2,19 @@
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import torch
 from pydantic import field_validator
 from torch import Tensor, nn
 
 import gossipfl.tasks
 from gossipfl import family
 from gossipfl.errors import TaskError
+from gossipfl.learning.descent import GradientDescent, Optimizer, descend
 from gossipfl.learning.isolation import isolated
+from gossipfl.learning.samples import Place, Samples, Split
+from gossipfl.learning.task_source import is_file
+from gossipfl.params import EVERYTHING
 from gossipfl.streams import seed_of
 
 __all__ = [
@@ -28,115 +29,20 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a task runs.
-
-    Args:
-        data: the member's own data, as the operator configured it; None if not configured.
-        member: the member's name.
-        index: its place in the member list, from 0.
-        members: how many members there are.
-        seed: the federation's seed.
-    """
-
-    data: Path | None
-    member: str
-    index: int
-    members: int
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """Examples with their targets; row i of one belongs to row i of the other.
-
-    Args:
-        inputs: shape (n, …).
-        targets: shape (n,) or (n, …).
-
-    Raises:
-        TaskError: not tensors, no rows, unequal lengths, or NaN or infinity among the values.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __post_init__(self) -> None:
-        for name, tensor in (("inputs", self.inputs), ("targets", self.targets)):
-            if not isinstance(tensor, Tensor):
-                raise TaskError(
-                    f"{name} are {type(tensor).__name__}, not a tensor",
-                    fix="Return torch tensors from `data`: torch.from_numpy, torch.tensor.",
-                )
-            if tensor.ndim == 0 or len(tensor) == 0:
-                raise TaskError(f"{name} are empty", fix="Check the data file and the split.")
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise TaskError(
-                    f"{name} hold NaN or infinity",
-                    fix="Fill or drop missing values in `data` before they become a tensor.",
-                )
-        if len(self.inputs) != len(self.targets):
-            raise TaskError(
-                f"{len(self.inputs)} inputs but {len(self.targets)} targets",
-                fix="Return one target per input.",
-            )
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """One member's samples: what it trains on, and what it holds out to measure itself."""
-
-    train: Samples
-    held_out: Samples
-
-
-class Optimizer(Protocol):
-    """What a local pass asks of an optimizer; every `torch.optim` class has it."""
-
-    def zero_grad(self) -> None:
-        """Forget the gradients of the last step."""
-
-    def step(self) -> object:
-        """Change the parameters by their gradients."""
-
-
-class GradientDescent:
-    """Plain stochastic gradient descent: w ← w - rate · ∂loss/∂w.
-
-    Making any `torch.optim` optimizer imports torch._dynamo: one second and 70 MB for a step that
-    is one line. A task that needs momentum or Adam returns torch's and pays that once.
-    """
-
-    def __init__(self, model: nn.Module, rate: float) -> None:
-        self._parameters = [item for item in model.parameters() if item.requires_grad]
-        self._rate = rate
-
-    def zero_grad(self) -> None:
-        """Forget the gradients of the last step."""
-        for parameter in self._parameters:
-            parameter.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Change the parameters by their gradients."""
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameter.add_(parameter.grad, alpha=-self._rate)
-
-
 class Task(family.Member):
-    """What is learned, and from what; a concrete task sets defaults for the three fields."""
+    """What is learned, and from what.
 
-    epochs: int
+    The defaults suit a small model on scaled columns, so that a first task names none of them.
+    """
+
+    epochs: int = 1  # the shortest time apart: what members learn alone pulls them apart
     """Passes over the member's own data in one round; at least 1."""
-    batch_size: int
+    batch_size: int = 32  # many steps a pass, and a gradient that is still no single row's
     """Samples per step; 0 = all of them."""
-    learning_rate: float
+    learning_rate: float = 0.1  # plain descent on inputs of about [-1, 1]; Adam wants 0.001
     """Step size; positive and finite."""
+    share: tuple[str, ...] = EVERYTHING
+    """Shell patterns of the names of tensors that members exchange; all others stay at home."""
 
     # Validators, not Field bounds: a task that gives a field its default would drop the bounds.
     @field_validator("epochs", "learning_rate", check_fields=False)
@@ -152,6 +58,13 @@ class Task(family.Member):
         if value < 0:
             raise ValueError("must not be negative; 0 means all samples in one step")
         return value
+
+    @field_validator("share", mode="before", check_fields=False)
+    @classmethod
+    def _patterns(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f'must be a list of patterns, as ["{value}"]')
+        return tuple(value) if isinstance(value, list) else value  # TOML has lists
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -175,13 +88,36 @@ class Task(family.Member):
         """Return the optimizer, made anew for each pass so that a restart resumes exactly."""
         return GradientDescent(model, self.learning_rate)
 
+    def fit(self, model: nn.Module, samples: Samples, *, seed: int) -> float:
+        """Train a model in place for one round; return the mean training loss.
 
-def load_task(choice: object) -> Task:
-    """Build the task that a configuration names: a tag, or a table with `kind`.
+        The default takes gradient steps. A task that learns otherwise does so here; all that it
+        keeps for the next round must be in the model's tensors.
+
+        Args:
+            model: as `model()` built it, with the values this round starts from.
+            samples: this member's training samples, on the model's device.
+            seed: of this member and round; the global generators are set from it too.
+        """
+        return descend(self, model, samples, seed=seed)
+
+
+def load_task(choice: object, folder: Path | None = None) -> Task:
+    """Build the task that a configuration names: a tag, a file, or a table with `kind`.
+
+    Args:
+        choice: `heart-disease`, `task.py`, `task.py:Patients`, or a table with that as `kind`.
+        folder: where a task's file is; by default, relative to the working directory.
 
     Raises:
         ConfigError: no such task, or wrong fields.
+        TaskError: the task's file cannot be run.
     """
+    kind = choice.get("kind") if isinstance(choice, dict) else choice
+    if is_file(kind):
+        from gossipfl.learning import task_file  # here: it imports Task from this module
+
+        return task_file.load(choice, folder)
     return family.parse(gossipfl.tasks, Task, choice, key="task")  # type: ignore[type-abstract]
 
 

@@ -3,6 +3,8 @@
 Only a demonstration can compute the second: it needs everybody's data. Both take the same model,
 optimizer and number of passes as a member that takes part in as many rounds. With full batches
 that is the same number of steps too.
+
+A flat model holds all float tensors here, those that `share` keeps at home too: nothing travels.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,230 @@
+"""A user's task file: read once, held against the pinned digest, run as a module of its own.
+
+The bytes that were hashed are the bytes that run. Nothing is left behind: no entry in `sys.path`,
+no compiled file. Whatever the file raises becomes a sentence with its line.
+"""
+
+import importlib.util
+import json
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.abc import SourceLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic.errors import PydanticUserError
+
+from gossipfl.errors import ConfigError, GossipError, TaskError
+from gossipfl.learning.isolation import isolated
+from gossipfl.learning.task import Task
+from gossipfl.learning.task_source import digest_of, read_source, spelled
+
+__all__ = ["load"]
+
+IMPORT_SEED: Final = 0  # what a file draws while it is read is the same on every member
+_MESSAGE_CHARS_MAX: Final = 1000  # of a file's own exception: a sentence, not a page
+_UNTYPED: Final = re.compile(r"Field '(\w+)'|attribute was detected: `(\w+)")  # pydantic's words
+
+
+class _Bytes(SourceLoader):
+    """Loads a module from bytes already read; having no file times, Python caches nothing."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self._path = str(path)
+        self._content = content
+
+    def get_filename(self, fullname: str) -> str:
+        return self._path
+
+    def get_data(self, path: str | bytes) -> bytes:
+        return self._content
+
+
+def load(choice: object, folder: Path | None = None) -> Task:
+    """Build the task of a user's file.
+
+    Args:
+        choice: `task.py`, `task.py:Patients`, or a table with that as `kind`, the class's fields,
+            and `source`, the digest that the file must have, if it is pinned.
+        folder: where the file is; by default, relative to the working directory.
+
+    Raises:
+        ConfigError: there is no such file or class, or wrong fields.
+        TaskError: the file is no longer what was pinned, or it cannot be run.
+    """
+    fields: dict[str, Any] = {"kind": choice} if isinstance(choice, str) else _table(choice)
+    kind, pinned = str(fields.pop("kind")), fields.pop("source", None)
+    file, name = spelled(kind)
+    path = ((folder or Path()) / file).absolute()
+    content = read_source(path)
+    digest = digest_of(content)
+    if pinned is not None and digest != pinned:
+        raise TaskError(
+            f"{path} has changed since the node started",
+            fix="All members must run the same code: put the file back as it was, or give every "
+            "member the new one and start all nodes again with it.",
+        )
+    chosen = _chosen(_module(path, content, digest), path, name)
+    chosen.kind = kind
+    return _built(chosen, fields, kind)
+
+
+def _table(choice: object) -> dict[str, Any]:
+    if not isinstance(choice, Mapping) or not isinstance(choice.get("kind"), str):
+        raise ConfigError(
+            f"task: expected a file or a table with `kind`, got {choice!r}",
+            fix='Write task = "task.py".',
+        )
+    return dict(choice)
+
+
+def _module(path: Path, content: bytes, digest: str) -> ModuleType:
+    """Run a file, once per process, under a name that no other module can have."""
+    name = f"gossipfl_task_{digest[:16]}"
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(path):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Bytes(path, content))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as import does: dataclasses and pydantic look classes up there
+    try:
+        with isolated(IMPORT_SEED):
+            spec.loader.exec_module(module)
+    except GossipError:
+        del sys.modules[name]
+        raise
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _explained(error, path, content.decode()) from error
+    return module
+
+
+def _explained(error: BaseException, path: Path, text: str) -> TaskError:
+    """Say what a file's own code did wrong, where, and what to do."""
+    frames = [at for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)]
+    line = frames[-1].lineno if frames else None
+    message = str(error)[:_MESSAGE_CHARS_MAX]
+    said = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    fix = "Mend the file at that line."
+    match error:
+        case SyntaxError() if error.filename == str(path):
+            line, said = error.lineno, f"{error.msg}: {(error.text or '').strip()}"
+        case ModuleNotFoundError():
+            fix = _missing_module(error.name or "", path)
+        case PydanticUserError():
+            if found := _UNTYPED.search(message):
+                return _untyped(found.group(1) or found.group(2), path, text, line)
+    where = str(path) if line is None else f"{path}, line {line}"
+    return TaskError(f"{where}: {said}", fix=fix)
+
+
+def _missing_module(name: str, path: Path) -> str:
+    top = name.partition(".")[0]
+    if (path.parent / f"{top}.py").exists() or (path.parent / top).is_dir():
+        return f"A task is one file: put what it needs of {top} into it, or install {top}."
+    return f"Install {top} on every member's machine, or do without it."
+
+
+def _untyped(name: str, path: Path, text: str, line: int | None) -> TaskError:
+    """Say that an assignment in the class needs a type, with the line as it should be."""
+    known = Task.model_fields.get(name)
+    given = re.search(rf"^[ \t]+{name}\s*=\s*(.+?)\s*$", text, re.MULTILINE)
+    value = given.group(1) if given else "…"
+    if given:
+        line = text.count("\n", 0, given.start()) + 1
+    if known is None:
+        fix = (
+            f"Write `{name}: int = {value}` with its own type if federation.toml may set it, or "
+            "move the line above the class."
+        )
+    else:
+        of = getattr(known.annotation, "__name__", str(known.annotation))
+        of = of if not str(known.annotation).startswith("tuple") else str(known.annotation)
+        fix = f"Write `{name}: {of} = {value}`."
+    return TaskError(f"{path}, line {line}: `{name}` in the class has no type", fix=fix)
+
+
+def _chosen(module: ModuleType, path: Path, name: str | None) -> type[Task]:
+    """Return the class a configuration means.
+
+    Raises:
+        TaskError: there is none, more than one, or one that lacks a method.
+    """
+    tasks: dict[str, type[Task]] = {
+        item.__name__: item
+        for item in vars(module).values()
+        if isinstance(item, type)
+        and issubclass(item, Task)
+        and item.__module__ == module.__name__  # not what it imported
+    }
+    whole = [found for found in tasks.values() if not found.__abstractmethods__]
+    if name is not None and name not in tasks:
+        near = get_close_matches(name, tasks, n=1)
+        listed = f"It has {', '.join(tasks)}." if tasks else "It has no subclass of Task at all."
+        raise TaskError(
+            f"{path}: there is no task {name} in it",
+            fix=f"Did you mean {near[0]}?" if near else listed,
+        )
+    if name is None and len(whole) > 1:
+        raise TaskError(
+            f"{path}: there are {len(whole)} tasks in it: {', '.join(t.__name__ for t in whole)}",
+            fix=f'Say which: "{path.name}:{whole[0].__name__}".',
+        )
+    if not tasks:
+        raise TaskError(
+            f"{path}: there is no task in it",
+            fix="Write a class in it: `class Mine(Task):`, with `from gossipfl.learning import "
+            "Task`; `gossipfl new task` writes one to start from.",
+        )
+    found = tasks[name] if name is not None else (whole or list(tasks.values()))[0]
+    if missing := sorted(found.__abstractmethods__):
+        raise TaskError(
+            f"{path}: the class {found.__name__} has no {' and no '.join(missing)}",
+            fix=f"Write `def {missing[0]}(self, …)` in it; `gossipfl new task` shows all of them.",
+        )
+    return found
+
+
+def _built(task: type[Task], fields: dict[str, Any], kind: str) -> Task:
+    """Build a task from its fields.
+
+    Raises:
+        ConfigError: a field is unknown, missing or wrong.
+        TaskError: a check of the class's own raises.
+    """
+    known = task.model_fields
+    try:
+        # As JSON: a TOML list may then stand for a tuple, though everything else stays strict.
+        return task.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        items = error.errors()
+        problems = "; ".join(
+            f"{'.'.join(['task', *map(str, item['loc'])])}: "
+            + ("there is no such field" if item["type"] == "extra_forbidden" else _lower(item))
+            for item in items
+        )
+        unknown = [str(i["loc"][-1]) for i in items if i["type"] == "extra_forbidden"]
+        near = get_close_matches(unknown[0], known, n=1) if unknown else []
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise ConfigError(
+            problems, fix=f"{hint}Fields of {kind}: {', '.join(known) or 'none'}."
+        ) from error
+    except GossipError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"the class of {kind} cannot be built: {type(error).__name__}: {error}",
+            fix="Mend the checks of the class in the task's file.",
+        ) from error
+
+
+def _lower(item: Any) -> str:  # noqa: ANN401 - pydantic's details of one error
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
