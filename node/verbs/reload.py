@@ -1,0 +1,31 @@
+"""`gossipfl reload`: a running node reads its files again."""
+
+from node.output import Result
+from node.verbs import NODE_FILE, AsJson, AsStarted, NodeFile
+
+__all__ = ["reload"]
+
+
+def reload(
+    config: NodeFile = NODE_FILE, changes: AsStarted = None, as_json: AsJson = False
+) -> Result:
+    """Make a running node read federation.toml and node.toml again.
+
+    For members that join, leave or move, and for what this machine decides for itself. The files
+    are checked first: if anything is wrong, or more than members has changed in federation.toml,
+    the node goes on as it was, and what is wrong is said here. It goes on in the round it is in;
+    until all members have the same list, those that differ exchange nothing and tell the
+    difference. Returns once the node runs with the new files.
+
+    Example: gossipfl reload cleveland.toml
+    """
+    import asyncio
+
+    from node.config import store_of
+    from node.status import ask_reload
+
+    answer = asyncio.run(ask_reload(store_of(config, changes or [])))
+    if not answer["changed"]:
+        return Result(answer, "Nothing has changed; the node goes on as it was.")
+    last = f"The node runs with these files now, as its start {answer['incarnation']}."
+    return Result(answer, "\n".join([*answer["lines"], last]))
