@@ -7,6 +7,15 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 # What is handed on to `gossipfl demo`: make demo DEMO="--seeds 0-4"
 DEMO ?=
+# What docker-up makes: make docker-up N=8 TOPOLOGY=random-regular:4 B=1 TASK=digits. What is empty
+# is chosen by `gossipfl new stack`.
+N ?= 4
+TOPOLOGY ?= $(if $(filter 4,$(N)),complete,ring)
+B ?=
+MIXING ?=
+TASK ?=
+DATA ?=
+ROUNDS ?= 100000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,11 +25,11 @@ DESCRIBED := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test lint bench docker-up docker-down docker-test clean
 
 help:  ## list what can be done
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1|/' \
-		| awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' \
+		| awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 venv: $(VENV)/.ready  ## make .venv with what a node needs
 
@@ -34,11 +43,23 @@ lint: $(VENV)/.ready-dev  ## style, formatting and types only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docker
 
 bench: $(VENV)/.ready-dev  ## print speed and memory, with the command behind each figure
 	@for script in round_speed transfer_speed; do \
 		echo "$$ $(BIN)/python -m benchmarks.$$script"; \
 		$(BIN)/python -m benchmarks.$$script || exit 1; done
+
+docker-up: $(VENV)/.ready  ## keep N members training in Docker Swarm, to look at and to break: N=8
+	TORCH_INDEX='$(TORCH_INDEX)' $(BIN)/python docker/network.py up --nodes '$(N)' \
+		--topology '$(TOPOLOGY)' --b '$(B)' --mixing '$(MIXING)' --task '$(TASK)' \
+		--data '$(DATA)' --rounds '$(ROUNDS)'
+
+docker-down: $(VENV)/.ready  ## remove all that docker-up made
+	$(BIN)/python docker/network.py down
+
+docker-test: $(VENV)/.ready  ## four hospitals in Docker Swarm, one killed midway; removes everything
+	TORCH_INDEX='$(TORCH_INDEX)' $(BIN)/python docker/trial.py
 
 clean:  ## remove what these targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist

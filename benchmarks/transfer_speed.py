@@ -37,6 +37,7 @@ from gossipfl.update import digest_of
 from gossipfl.wire.chunks import DATA_BYTES_MAX
 from gossipfl.wire.frame import Kind, Offer, Sealer, kind_of, open_frame
 from gossipfl.wire.identity import Identity
+from node.arena import LocalState
 from node.certificates import make_certificate
 from node.driver import Driver
 from node.heap import keep_message_memory
@@ -59,6 +60,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.turns = asyncio.Semaphore(0)
+        self.local = LocalState(-1, 0)  # all of its model travels
 
     async def train(self, round_: int, model: Vector, out: Vector) -> dict[str, Any]:
         await self.turns.acquire()
@@ -130,7 +132,7 @@ async def run_end(me: PeerId, port: int, size: int, updates: int) -> dict[str, f
     if me == LISTENER:
         worker.turns.release()  # it begins
     with tempfile.TemporaryDirectory() as directory, Store(Path(directory), durable=False) as store:
-        kept = store, Origin(fed.digest, LAYOUT)
+        kept = store, Origin(fed.digest, LAYOUT, b"")
         driver = Driver(
             engine, cast("Worker", worker), kept, evaluate_every=0, record=lambda record: None
         )

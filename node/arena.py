@@ -1,4 +1,4 @@
-"""Vectors in memory that the daemon and its worker both map: a tensor crosses without a copy.
+"""Memory that the daemon and its worker both map: a tensor crosses without a copy.
 
 The memory is an anonymous file that the worker inherits, so it has no name to leave behind: it is
 gone when both processes are, however they end.
@@ -10,10 +10,11 @@ import sys
 import tempfile
 
 import numpy as np
+import numpy.typing as npt
 
 from gossipfl.types import Vector
 
-__all__ = ["Arena"]
+__all__ = ["Arena", "LocalState"]
 
 
 class Arena:
@@ -57,3 +58,47 @@ class Arena:
     def slot(self, vector: Vector) -> int:
         """Return the slot of a vector that `vector` or `allocate` returned."""
         return self._slots[vector.ctypes.data]
+
+
+class LocalState:
+    """What of a model stays at home, as raw bytes in two slots: before a pass and after it.
+
+    A pass reads one slot and writes the other, so a worker that dies half-way spoils nothing.
+
+    Args:
+        file: descriptor of an anonymous file of its own.
+        nbytes: in one slot; with 0 nothing is mapped and the file stays empty.
+    """
+
+    def __init__(self, file: int, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self.slot = 0
+        """The slot that belongs to the node's model."""
+        if nbytes:
+            os.ftruncate(file, 2 * nbytes)
+            pages = np.frombuffer(mmap.mmap(file, 2 * nbytes), np.uint8)
+        else:
+            pages = np.empty(0, np.uint8)
+        self._slots = pages[:nbytes], pages[nbytes:]
+
+    @property
+    def other(self) -> int:
+        """The slot that the next pass writes."""
+        return 1 - self.slot
+
+    def raw(self, slot: int) -> npt.NDArray[np.uint8]:
+        """Return the bytes of a slot, shape (nbytes,), writable."""
+        return self._slots[slot]
+
+    @property
+    def current(self) -> memoryview:
+        """The bytes that belong to the node's model; the next pass does not touch them."""
+        return self._slots[self.slot].data
+
+    def restore(self, raw: bytes | memoryview) -> None:
+        """Put back what an earlier run kept: `current` of then, of the same model."""
+        self._slots[self.slot][:] = np.frombuffer(raw, np.uint8)
+
+    def advance(self) -> None:
+        """Let what the last pass wrote belong to the node's model."""
+        self.slot = self.other

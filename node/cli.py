@@ -5,6 +5,7 @@ A verb is a module in `node/verbs/` and one line below.
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,18 +18,28 @@ from gossipfl import __version__
 from gossipfl.errors import ConfigError, GossipError
 from node.output import ExitCode, Result, show_error, show_result
 from node.verbs import AsJson
+from node.verbs.check import check
 from node.verbs.demo import demo
+from node.verbs.evaluate import evaluate
+from node.verbs.health import health
 from node.verbs.keygen import keygen
 from node.verbs.new import new_federation
+from node.verbs.new_data import new_data
+from node.verbs.new_stack import new_stack
+from node.verbs.new_task import new_task
+from node.verbs.reload import reload
 from node.verbs.run import run
 from node.verbs.status import status
+from node.verbs.topology import topology_show
 
 __all__ = ["app", "main"]
 
 EPILOG = """\
 Start here: `gossipfl demo` shows four hospitals on this machine.
 
-For a federation of your own: `gossipfl new federation`, then follow what it says.
+For a model and data of your own: `gossipfl new task`, then follow what it says.
+
+For a federation of your own: `gossipfl new federation`, likewise.
 
 Exit codes:
 
@@ -39,6 +50,12 @@ class Misused(ConfigError):
     """The command line itself is wrong."""
 
     code = "usage"
+
+
+class Bug(GossipError):
+    """Something in gossipfl itself is wrong."""
+
+    code = "bug"
 
 
 class Interrupted(GossipError):
@@ -56,15 +73,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+graphs = typer.Typer(help="Look at a graph before anybody runs on it.")
 new = typer.Typer(help="Write a commented file to start from.")
 
 # One line per verb; most needed first, as `gossipfl --help` lists them.
 app.command("demo")(demo)
 app.add_typer(new, name="new")
+new.command("task")(new_task)
+new.command("data")(new_data)
+app.command("check")(check)
 new.command("federation")(new_federation)
+new.command("stack")(new_stack)
 app.command("keygen")(keygen)
 app.command("run")(run)
+app.command("evaluate")(evaluate)
 app.command("status")(status)
+app.command("reload")(reload)
+app.command("health")(health)
+app.add_typer(graphs, name="topology")
+graphs.command("show")(topology_show)
 
 
 @app.callback(invoke_without_command=True)
@@ -119,6 +146,15 @@ def _run(given: list[str], command: str, *, as_json: bool) -> ExitCode:
         return ExitCode.INTERRUPTED
     except GossipError as error:
         return show_error(command, error, as_json=as_json)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the top of the program: nothing above could tell it
+        traceback.print_exception(error)
+        bug = Bug(
+            f"a fault in gossipfl itself: {type(error).__name__}: {error}",
+            fix="Please report it, with the lines above it in the log.",
+        )
+        return show_error(command, bug, as_json=as_json)
     if isinstance(result, Result):
         return show_result(command, result, as_json=as_json)
     return ExitCode(result or 0)  # --help has written for itself
@@ -129,7 +165,7 @@ def _command_of(given: Sequence[str]) -> str:
     words = [word for word in given if not word.startswith("-")][:2]
     if not words:
         return "version" if "--version" in given else ""
-    return " ".join(words) if words[0] == "new" else words[0]
+    return " ".join(words) if words[0] in ("new", "topology") else words[0]
 
 
 def _check_packages() -> None:

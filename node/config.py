@@ -19,13 +19,20 @@ from gossipfl.codecs.codec import Codec, load_codec
 from gossipfl.deadline import Bounds
 from gossipfl.errors import ConfigError
 from gossipfl.federation import NAME, Constitution, Federation, MemberEntry, doubles
+from gossipfl.learning.task_source import pin
 from gossipfl.mixing.rule import MixingRule, check_degree, load_rule
 from gossipfl.setup import Limits
 from gossipfl.types import PeerId
 from node.certificates import read_certificate, read_key
 from node.settings import PATHS, NodeSettings
 from node.tables import Problems, anchor, override, read_toml, validated
-from topology.analysis import byzantine_bound, neighbors, tolerance
+from topology.analysis import (
+    byzantine_bound,
+    check_connected,
+    graph_digest,
+    neighbors,
+    tolerance,
+)
 from topology.graphs.graph import load_graph
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ class NodeConfig:
         attack: what a liar sends; None for everybody else.
         graph: who is whose neighbor, by place in the member list.
         neighbors: this node's neighbors in the member list's order.
+        task_folder: where the task's file is; None for a packaged task.
     """
 
     settings: NodeSettings
@@ -57,6 +65,7 @@ class NodeConfig:
     attack: Attack | None
     graph: "nx.Graph[int]"
     neighbors: tuple[PeerId, ...]
+    task_folder: Path | None = None
 
     @property
     def limits(self) -> Limits:
@@ -188,6 +197,7 @@ class _Loaded:
     federation: Federation
     rule: MixingRule
     graph: "nx.Graph[int]"
+    task_folder: Path | None
 
 
 def _load_federation(path: Path, problems: Problems) -> _Loaded | None:
@@ -196,18 +206,31 @@ def _load_federation(path: Path, problems: Problems) -> _Loaded | None:
         return None
     where = str(path)
     rows = table.pop("members", [])
+    pinned = problems.attempt(
+        f"{where}: task", lambda: pin(table.get("task"), path.absolute().parent)
+    )
+    if pinned is not None and "task" in table:
+        table["task"] = pinned[0]
     constitution = validated(Constitution, table, where, problems)
     rule = graph = None
     if constitution is not None:
         rule = problems.attempt(where, lambda: load_rule(constitution.mixing))
-        graph = problems.attempt(where, lambda: load_graph(constitution.topology))
+        graph = problems.attempt(
+            where, lambda: load_graph(constitution.topology, path.absolute().parent)
+        )
     members = _members(rows, path, problems)
-    if constitution is None or rule is None or graph is None or members is None:
+    if pinned is None or constitution is None or rule is None or graph is None or members is None:
         return None
-    federation = Federation(constitution=constitution, members=members)
-    built = graph.build(len(members))
+    names = [member.name for member in members]
+    built = problems.attempt(where, lambda: graph.build(names))
+    if built is None:
+        return None
+    problems.attempt(where, lambda: check_connected(built, names))
+    federation = Federation(
+        constitution=constitution, members=members, graph=graph_digest(built, names)
+    )
     problems.attempt(where, lambda: federation.check_links(lambda place: neighbors(built, place)))
-    return _Loaded(federation, rule, built)
+    return _Loaded(federation, rule, built, pinned[1])
 
 
 def _members(rows: object, path: Path, problems: Problems) -> tuple[MemberEntry, ...] | None:
@@ -271,7 +294,8 @@ def _joined(
     if codec is None:
         return None
     names = tuple(federation.names[place] for place in around)
-    return NodeConfig(settings, federation, entry, loaded.rule, codec, attack, loaded.graph, names)
+    parts = settings, federation, entry, loaded.rule, codec, attack, loaded.graph, names
+    return NodeConfig(*parts, loaded.task_folder)
 
 
 def _attack(

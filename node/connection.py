@@ -16,6 +16,7 @@ from aiohttp import web
 
 from gossipfl.errors import Refusal
 from gossipfl.types import LinkId, PeerId, Seconds
+from node.proxy import Proxy
 from node.tls import peer_certificate
 
 __all__ = ["Connection", "Frame", "LinkEvents", "LinkInfo", "LinkOptions", "WebSocket"]
@@ -52,6 +53,7 @@ class LinkOptions:
     backoff_min: Seconds = 0.25
     backoff_max: Seconds = 30.0  # a machine that is back after a night is found within this
     head_start: Seconds = 1.0  # the larger key lets the smaller one dial first
+    proxy: Proxy | None = None  # all dialing goes through it
     links_per_address: int = 64  # a demo runs many nodes behind one address
     links_total: int = 256
     links_per_member: int = 4  # two dials that cross, twice: a restart may overlap its predecessor

@@ -6,34 +6,34 @@ surfaces is the first error, with a sentence for the operator.
 
 import asyncio
 import logging
-import random
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gossipfl.engine import Engine
-from gossipfl.errors import GossipError, StoreError
-from gossipfl.setup import Setup
-from gossipfl.types import Digest, PeerId
-from gossipfl.wire.chunks import DATA_BYTES_MAX
-from node.certificates import read_key
+from gossipfl.engine import Engine, Phase
+from gossipfl.errors import ConfigError, GossipError, StoreError
+from gossipfl.report import RoundRecord
+from gossipfl.types import PeerId
+from node import parts
 from node.config import NodeConfig
-from node.connection import LinkOptions
-from node.driver import Driver
-from node.links import Links, MemberAddress
-from node.model_file import MODEL_NAME, Parts, write_model
+from node.driver import Driver, Observations
+from node.links import Links
+from node.listener import check_listen
+from node.model_file import MODEL_NAME, ModelFile
 from node.records import RECORDS_NAME, recording, recount
+from node.reload import Changes, Request, Requests, changes
+from node.signals import signals
 from node.status import SOCKET_NAME, StatusServer, describe, starting
 from node.store import Origin, Store
 from node.worker import Worker
-from topology.analysis import metropolis_weights
 
 __all__ = ["Outcome", "serve"]
 
 logger = logging.getLogger(__name__)
+
+_ROUND_S = 5.0  # seconds a reload waits for a round to close; the others may be long away
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Outcome:
         status: the node's last.
         model: where it was written; None if the node left before it had one.
         failure: what could not be kept.
+        required: how many members must have taken part for the run to count.
     """
 
     participation: dict[PeerId, int]
@@ -55,24 +56,29 @@ class Outcome:
     status: dict[str, Any]
     model: Path | None
     failure: StoreError | None = None
+    required: int = 1
 
 
-async def serve(config: NodeConfig, *, exit_when_done: bool) -> Outcome:
+async def serve(read: Callable[[], NodeConfig], *, exit_when_done: bool) -> Outcome:
     """Run a node until it is told to leave, or is done and was to exit then.
 
     Args:
-        config: all that the node is told.
+        read: returns all that the node is told, as its files are now; called again to reload.
         exit_when_done: leave after the last round, once every live neighbor is done too.
 
     Raises:
         GossipError: what stopped the node; its `fix` is for the operator.
     """
+    config = read()
     settings = config.settings
-    for warning in config.warnings():
-        logger.warning("%s", warning)
+    requests = Requests()
     try:
-        with _signals() as told, Store(settings.store, durable=settings.durable) as store:
-            return await _serve(config, store, told, exit_when_done=exit_when_done)
+        with (
+            signals(requests.hang_up) as told,
+            Store(settings.store, durable=settings.durable) as store,
+        ):
+            node = _Node(read, store, told, requests, exit_when_done=exit_when_done)
+            return await node.run(config)
     except BaseExceptionGroup as group:
         error = _first(group)
         if error is group:
@@ -91,41 +97,215 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-async def _serve(
-    config: NodeConfig, store: Store, told: asyncio.Event, *, exit_when_done: bool
-) -> Outcome:
-    directory = config.settings.store
-    incarnation = store.next_incarnation()
-    worker = Worker(_beginning(config))
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What one start of the engine is made of."""
+
+    config: NodeConfig
+    worker: Worker
+    begun: dict[str, Any]  # what the worker says of the task
+    found: Changes = field(default_factory=Changes)  # against the start before
+    seen: Observations | None = None  # by the start before
+    request: Request | None = None  # that this start answers
+
+    @property
+    def origin(self) -> Origin:
+        """What its state belongs to."""
+        begun = self.begun
+        return Origin(self.config.federation.digest, begun["layout"], begun["local_layout"])
+
+    @property
+    def model_file(self) -> ModelFile:
+        """Where its model goes, with the place that `gossipfl evaluate` needs, but no paths."""
+        place = parts.place(self.config)
+        about = {name: str(place[name]) for name in ("member", "index", "members", "seed")}
+        about["task"] = self.begun["kind"]
+        about["federation"] = self.config.federation.digest.hex()
+        return ModelFile(self.config.settings.store / MODEL_NAME, self.begun["parts"], about)
+
+
+class _Node:
+    """One node over all its reloads: the store, the status socket and the signals stay."""
+
+    def __init__(
+        self,
+        read: Callable[[], NodeConfig],
+        store: Store,
+        told: asyncio.Event,
+        requests: Requests,
+        *,
+        exit_when_done: bool,
+    ) -> None:
+        self._read = read
+        self._store = store
+        self._told = told
+        self._requests = requests
+        self._exit_when_done = exit_when_done
+        self._next: _Start | None = None  # ready to take over
+
+    async def run(self, config: NodeConfig) -> Outcome:
+        """Start, and start anew after each reload."""
+        for warning in config.warnings():
+            logger.warning("%s", warning)
+        incarnation = self._store.next_incarnation()
+        worker = Worker(parts.beginning(config))
+        try:
+            async with StatusServer(
+                self._store.directory / SOCKET_NAME,
+                lambda: starting(config, worker, incarnation),
+                self._requests.ask,
+            ) as server:
+                try:
+                    begun = await _begin(worker, self._told)
+                    if begun is None:
+                        return Outcome({}, 1, 0, server.report(), None)
+                    start = _Start(config, worker, begun)
+                    while (outcome := await self._live(start, incarnation, server)) is None:
+                        assert self._next is not None
+                        await worker.close()
+                        start, self._next = self._next, None
+                        config, worker = start.config, start.worker
+                        incarnation = self._store.next_incarnation()
+                    return outcome
+                finally:
+                    self._requests.close()
+        finally:
+            await worker.close()
+            if self._next is not None:
+                await self._next.worker.close()
+
+    async def _live(self, start: _Start, incarnation: int, server: StatusServer) -> Outcome | None:
+        """Run one start to its end; None if another is to take over."""
+        config, worker, begun = start.config, start.worker, start.begun
+        directory = self._store.directory
+        restored = self._store.load(start.origin)
+        if restored is not None:
+            worker.local.restore(restored.local)
+        setup = parts.setup(
+            config, begun["layout"], incarnation, exit_when_done=self._exit_when_done
+        )
+        arena = worker.arena(begun["size"])
+        engine = Engine(setup, arena.vector(0), begun["norm"], arena.allocate, restored)
+        closed = asyncio.Event()
+
+        def note(row: RoundRecord) -> None:
+            closed.set()
+            record(row)
+
+        with recording(directory / RECORDS_NAME, anew=restored is None) as record:
+            driver = Driver(
+                engine,
+                worker,
+                (self._store, start.origin),
+                evaluate_every=config.settings.evaluate_every,
+                record=note,
+                keep=start.model_file.write,
+            )
+            recount(directory / RECORDS_NAME, driver.seen.participation)
+            if start.seen is not None:
+                driver.seen.loss, driver.seen.measures = start.seen.loss, start.seen.measures
+                driver.seen.records.extend(start.seen.records)
+            links = parts.links(config, driver)
+            clock = asyncio.get_running_loop().time
+            opened = clock()
+            server.report = lambda: describe(config, driver, links, worker, opened, clock())
+            prepare = self._reload(start, driver, links, closed)
+            await self._drive(driver, links, server, prepare)
+        if self._next is not None:
+            return None
+        return _outcome(driver, config, start.model_file, server.report())
+
+    async def _drive(
+        self,
+        driver: Driver,
+        links: Links,
+        server: StatusServer,
+        prepare: Coroutine[Any, Any, None],
+    ) -> None:
+        """Run links and driver until the node has left, or another start is to take over."""
+
+        async def leave() -> None:
+            await self._told.wait()
+            driver.leave()
+
+        async with asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(links.run(), name="links"),
+                tasks.create_task(leave(), name="told to leave"),
+                tasks.create_task(prepare, name="reload"),
+            ]
+            await driver.run(links, tasks)
+            last = server.report()  # with the links as they were
+            server.report = lambda: last
+            for task in beside:
+                task.cancel()
+        if self._next is not None and self._told.is_set():
+            await self._next.worker.close()
+            self._next = None
+
+    async def _reload(
+        self, start: _Start, driver: Driver, links: Links, closed: asyncio.Event
+    ) -> None:
+        """Answer the request that led to this start, then prepare the next when one is wanted."""
+        if start.request is not None:
+            if start.config.settings.listen is not None:
+                await links.listening()
+            start.request.done(start.found, driver.engine.setup.incarnation)
+        while self._next is None:
+            request = await self._requests.next()
+            try:
+                files = await asyncio.to_thread(self._read)
+                found = changes(start.config, files)
+                if not found:
+                    request.done(found, driver.engine.setup.incarnation)
+                    continue
+                if driver.seen.finished and self._exit_when_done:
+                    raise ConfigError(
+                        "the last round is closed, and the node ends once its neighbors are done",
+                        fix="Start it again without --exit-when-done to let it serve on.",
+                    )
+                self._next = await _prepare(start, files, found, request, driver.seen)
+            except GossipError as error:
+                request.refuse(error)
+        if driver.engine.phase in (Phase.COLLECTING, Phase.MIXING):
+            # An update is offered by one start only. Were every member to go on from a round it
+            # has offered already, all would wait for answers that nobody gives again.
+            closed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(closed.wait(), _ROUND_S)
+        driver.leave()
+
+
+async def _prepare(
+    start: _Start, files: NodeConfig, found: Changes, request: Request, seen: Observations
+) -> _Start:
+    """Make the next start ready while the present one runs: what is wrong must not stop it.
+
+    Raises:
+        GossipError: it could not take over.
+    """
+    if seen.degraded:
+        raise StoreError(
+            f"the state cannot be kept, so nothing could be taken over: {seen.degraded}",
+            fix="Make the disk right first.",
+        )
+    check_listen(start.config.settings.listen, files.settings.listen)
+    for warning in files.warnings():
+        logger.warning("%s", warning)
+    worker = Worker(parts.beginning(files))
+    ready = False
     try:
-        async with StatusServer(
-            directory / SOCKET_NAME, lambda: starting(config, worker, incarnation)
-        ) as server:
-            begun = await _begin(worker, told)
-            if begun is None:
-                return Outcome({}, 1, 0, server.report(), None)
-            origin = Origin(config.federation.digest, begun["layout"])
-            restored = store.load(origin)
-            setup = _setup(config, begun["layout"], incarnation, exit_when_done=exit_when_done)
-            arena = worker.arena(begun["size"])
-            engine = Engine(setup, arena.vector(0), begun["norm"], arena.allocate, restored)
-            with recording(directory / RECORDS_NAME, anew=restored is None) as record:
-                driver = Driver(
-                    engine,
-                    worker,
-                    (store, origin),
-                    evaluate_every=config.settings.evaluate_every,
-                    record=record,
-                    keep=lambda model: write_model(directory / MODEL_NAME, model, begun["parts"]),
-                )
-                recount(directory / RECORDS_NAME, driver.seen.participation)
-                links = _links(config, driver)
-                clock = asyncio.get_running_loop().time
-                server.report = lambda: describe(config, driver, links, worker, clock())
-                await _drive(driver, links, told, server)
-            return _outcome(driver, directory / MODEL_NAME, begun["parts"], server.report())
+        following = _Start(files, worker, await worker.start(), found, seen, request)
+        if following.origin != start.origin:
+            raise ConfigError(
+                "the task's model has another shape now than the running federation's",
+                fix="Undo that, or stop all nodes and start a new run, each with another `store`.",
+            )
+        ready = True
+        return following
     finally:
-        await worker.close()
+        if not ready:
+            await worker.close()
 
 
 async def _begin(worker: Worker, told: asyncio.Event) -> dict[str, Any] | None:
@@ -139,121 +319,22 @@ async def _begin(worker: Worker, told: asyncio.Event) -> dict[str, Any] | None:
     return None if start.cancelled() else start.result()
 
 
-async def _drive(driver: Driver, links: Links, told: asyncio.Event, server: StatusServer) -> None:
-    """Run links and driver until the node has left."""
-
-    async def leave() -> None:
-        await told.wait()
-        driver.leave()
-
-    async with asyncio.TaskGroup() as tasks:
-        beside = [
-            tasks.create_task(links.run(), name="links"),
-            tasks.create_task(leave(), name="told to leave"),
-        ]
-        await driver.run(links, tasks)
-        last = server.report()  # with the links as they were
-        server.report = lambda: last
-        for task in beside:
-            task.cancel()
-
-
-def _outcome(driver: Driver, path: Path, parts: Parts, status: dict[str, Any]) -> Outcome:
+def _outcome(
+    driver: Driver, config: NodeConfig, file: ModelFile, status: dict[str, Any]
+) -> Outcome:
     """Write the model and sum up."""
-    engine, seen = driver.engine, driver.seen
+    seen = driver.seen
     failure = None
     if seen.degraded:
         failure = StoreError(
             f"{seen.degraded}; what was learned since is not in it",
             fix="Make the disk right and start the node again: it goes on from the older state.",
         )
-    model: Path | None = path
+    model: Path | None = file.path
     try:
-        write_model(path, engine.own if driver.half_mixed else engine.model, parts)
+        file.write(*driver.final_model())
     except StoreError as error:
         model, failure = None, failure or error
     taken = seen.participation
-    return Outcome(taken.counts, taken.members, taken.rounds, status, model, failure)
-
-
-def _beginning(config: NodeConfig) -> dict[str, Any]:
-    settings, federation = config.settings, config.federation
-    constitution = federation.constitution
-    return {
-        "task": constitution.task,
-        "mixing": constitution.mixing,
-        "place": {
-            "data": None if settings.data is None else str(settings.data),
-            "member": settings.member,
-            "index": federation.index(settings.member),
-            "members": len(federation.members),
-            "seed": constitution.seed,
-        },
-    }
-
-
-def _setup(config: NodeConfig, layout: Digest, incarnation: int, *, exit_when_done: bool) -> Setup:
-    federation = config.federation
-    me = PeerId(config.settings.member)
-    weights = None
-    if config.rule.uses_weights:
-        own = metropolis_weights(config.graph)[federation.index(me)]
-        weights = {name: own[federation.index(name)] for name in config.neighbors}
-    return Setup(
-        federation=federation,
-        me=me,
-        neighbors=config.neighbors,
-        rule=config.rule,
-        identity=read_key(config.settings.key),
-        layout=layout,
-        incarnation=incarnation,
-        codec=config.codec,
-        attack=config.attack,
-        weights=weights,
-        limits=replace(config.limits, exit_when_done=exit_when_done),
-    )
-
-
-def _links(config: NodeConfig, driver: Driver) -> Links:
-    settings, federation = config.settings, config.federation
-    members = {
-        PeerId(entry.name): MemberAddress(entry.certificate, entry.address)
-        for entry in federation.members
-    }
-    return Links(
-        identity=read_key(settings.key),
-        certificate=config.entry.certificate,
-        members=members,
-        neighbors=config.neighbors,
-        events=driver,
-        options=LinkOptions(
-            listen=settings.listen,
-            message_bytes_max=DATA_BYTES_MAX,
-            rng=random.Random(),  # jitter: nodes that start together must not dial together
-            links_per_address=settings.limits.links_per_address,
-            links_total=settings.limits.links_total,
-        ),
-    )
-
-
-@contextmanager
-def _signals() -> Iterator[asyncio.Event]:
-    """Yield what SIGTERM and Ctrl-C set; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    kinds = (signal.SIGTERM, signal.SIGINT)
-    told = asyncio.Event()
-
-    def tell() -> None:
-        told.set()
-        for kind in kinds:
-            loop.remove_signal_handler(kind)
-            signal.signal(kind, signal.SIG_DFL)
-
-    for kind in kinds:
-        loop.add_signal_handler(kind, tell)
-    try:
-        yield told
-    finally:
-        for kind in kinds:
-            loop.remove_signal_handler(kind)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    required = config.settings.require_members
+    return Outcome(taken.counts, taken.members, taken.rounds, status, model, failure, required)

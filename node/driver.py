@@ -13,12 +13,13 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 from gossipfl.effects import (
     Drop,
+    DurableState,
     Effect,
     Encode,
     Equivocated,
@@ -39,11 +40,11 @@ from gossipfl.effects import (
     Snapshot,
     Train,
 )
-from gossipfl.engine import Engine
+from gossipfl.engine import Engine, Phase
 from gossipfl.errors import FederationFailed, Refusal, StoreError, WorkerDied
 from gossipfl.report import Participation, RoundRecord
 from gossipfl.streams import stream
-from gossipfl.types import Digest, LinkId, PeerId, Seconds, Vector
+from gossipfl.types import Digest, LinkId, PeerId, Round, Seconds, Vector
 from gossipfl.update import close, digest_of, snapshot
 from gossipfl.wire.chunks import data_message
 from node.links import Links
@@ -88,7 +89,8 @@ class Driver:
         store: keeps the state, with what the state belongs to.
         evaluate_every: rounds between two evaluations, 0 for never.
         record: called with every closed round; a disk that is full costs lines, not the node.
-        keep: called with the final model as soon as there is one, in a thread.
+        keep: called with the final model, the bytes of it that stay at home and the rounds behind
+            it, as soon as there is one, in a thread.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class Driver:
         *,
         evaluate_every: int,
         record: Callable[[RoundRecord], None],
-        keep: Callable[[Vector], None] = lambda model: None,
+        keep: Callable[[Vector, memoryview, Round], None] = lambda *model: None,
     ) -> None:
         self.engine = engine
         setup = engine.setup
@@ -162,6 +164,12 @@ class Driver:
     def leave(self) -> None:
         """Ask the engine to say goodbye; `run` returns once the state is durable."""
         self._inputs.put_nowait(self.engine.leave)
+
+    def final_model(self) -> tuple[Vector, memoryview, Round]:
+        """Return the model as far as it got, its bytes that stay at home, its closed rounds."""
+        engine = self.engine
+        model = engine.own if self.half_mixed else engine.model
+        return model, self._worker.local.current, engine.round
 
     # --- from the links ------------------------------------------------------------------------
 
@@ -309,8 +317,8 @@ class Driver:
                 job = self._encode(effect)
             case Snapshot(public):
                 job = self._snapshot(partial(snapshot, public))
-            case Persist():
-                job = self._persist(effect)
+            case Persist(state):
+                job = self._persist(replace(state, local=self._worker.local.current))
         self._spawn(job, type(effect).__name__.lower())
 
     def _spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
@@ -322,7 +330,14 @@ class Driver:
     async def _train(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         result = await self._insist(work)
         self.seen.loss = result["loss"]
-        self._inputs.put_nowait(partial(self.engine.trained, result["norm"]))
+
+        def step(now: Seconds) -> list[Effect]:
+            # In one step with the engine: a goodbye before it keeps the state before the pass
+            if self.engine.phase is not Phase.LEFT:
+                self._worker.local.advance()
+            return self.engine.trained(result["norm"], now)
+
+        self._inputs.put_nowait(step)
 
     async def _mix(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self.half_mixed = True
@@ -362,9 +377,9 @@ class Driver:
         update = await self._in_thread(work)
         self._inputs.put_nowait(partial(self.engine.snapshotted, update))
 
-    async def _persist(self, effect: Persist) -> None:
+    async def _persist(self, state: DurableState) -> None:
         try:
-            await self._in_thread(partial(self._store.save, effect.state, self._origin))
+            await self._in_thread(partial(self._store.save, state, self._origin))
         except StoreError as error:
             self.seen.degraded = error.message
             logger.error("nothing is offered until the state can be kept: %s", error)
@@ -376,7 +391,7 @@ class Driver:
     async def _keep_model(self) -> None:
         """Write the final model now: the plug may be pulled while the node still serves."""
         try:
-            await self._in_thread(partial(self._keep, self.engine.model))
+            await self._in_thread(partial(self._keep, *self.final_model()))
         except StoreError as error:
             logger.error("the final model is not written yet: %s", error)
 

@@ -5,6 +5,7 @@ stays is the engine's decision; here a neighbor that has a link is not dialed ag
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
@@ -17,9 +18,12 @@ from gossipfl.types import LinkId, PeerId, Seconds
 from gossipfl.wire.identity import Identity
 from node.connection import Connection, Frame, LinkEvents, LinkInfo, LinkOptions, WebSocket
 from node.listener import PATH, Listener
-from node.tls import classify, client_context, peer_certificate, server_context
+from node.tls import client_context, peer_certificate, server_context
+from node.trouble import trouble_of
 
 __all__ = ["LinkEvents", "LinkInfo", "LinkOptions", "Links", "MemberAddress"]
+
+logger = logging.getLogger(__name__)
 
 _LIVED: Final[Seconds] = 5.0  # a link that lasted so long shows that dialing works
 _UPGRADED: Final = 101  # HTTP's Switching Protocols
@@ -246,16 +250,20 @@ class Links:
     ) -> NoReturn:
         """Dial one neighbor whenever it has no link, for ever."""
         context = client_context(self._identity, self._certificate, neighbor.member.certificate)
+        proxy = self._options.proxy
+        handshakes = 2 if proxy is None else 3  # TLS and upgrade; CONNECT before them
         await asyncio.sleep(neighbor.head_start)
         while True:
             await neighbor.free.wait()
             url = f"https://{neighbor.member.address}{PATH}"
             websocket: WebSocket | None = None
             try:
-                async with asyncio.timeout(2 * self._options.handshake_timeout):
+                async with asyncio.timeout(handshakes * self._options.handshake_timeout):
                     websocket = await session.ws_connect(
                         url,
                         ssl=context,
+                        proxy=proxy.url if proxy else None,
+                        proxy_headers=proxy.headers if proxy else None,
                         compress=0,
                         autoping=False,
                         timeout=aiohttp.ClientWSTimeout(ws_close=self._options.close_timeout),
@@ -282,21 +290,16 @@ class Links:
 
     def _failed(self, peer: PeerId, neighbor: _Neighbor, error: Exception) -> None:
         """Note why a dial failed; what the other end showed and should not have is a refusal."""
-        address = neighbor.member.address
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            neighbor.trouble = f"{address} shows another certificate than {peer}'s"
-            self._events.refused(peer, Refusal.WRONG_CERTIFICATE, neighbor.trouble)
-        elif isinstance(error, aiohttp.ClientConnectorSSLError):
-            refusal, detail = classify(error.os_error)
-            neighbor.trouble = f"{address}: {detail}"
-            self._events.refused(peer, refusal, neighbor.trouble)
-        elif isinstance(error, aiohttp.ClientConnectorError):
-            reason = error.os_error.strerror or str(error.os_error)
-            neighbor.trouble = f"{address} cannot be reached: {reason}"
-        elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
-            neighbor.trouble = f"{address} ended the connection; is this node in its member list?"
-        else:
-            neighbor.trouble = f"{address} cannot be reached: {error or type(error).__name__}"
+        proxy = self._options.proxy
+        refusal, trouble = trouble_of(
+            error, peer, neighbor.member.address, proxy.address if proxy else None
+        )
+        if refusal is not None:
+            self._events.refused(peer, refusal, trouble)
+        elif trouble != neighbor.trouble:  # once, not at every dial
+            level = logging.INFO if proxy is None else logging.WARNING
+            logger.log(level, "%s: %s", peer, trouble)
+        neighbor.trouble = trouble
 
 
 async def _no_redirects(

@@ -6,6 +6,7 @@ here and can be told apart and counted; only a member's connection reaches the H
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +19,7 @@ from gossipfl.types import PeerId
 from node.connection import LinkEvents, LinkOptions
 from node.tls import classify, peer_certificate
 
-__all__ = ["PATH", "Listener"]
+__all__ = ["PATH", "Listener", "check_listen"]
 
 PATH: Final = "/gossip"
 _HEADER_BYTES_MAX: Final = 2048  # the upgrade request of our own dialer takes 300
@@ -152,10 +153,7 @@ class Listener:
                 lambda: Gate(self), host, port, backlog=_BACKLOG, start_serving=False
             )
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}",
-                fix="Stop what uses that port, or give this node another listen address.",
-            ) from error
+            raise _cannot_listen(host, port, error) from error
         return int(self._server.sockets[0].getsockname()[1])
 
     async def serve(self, tasks: asyncio.TaskGroup) -> None:
@@ -271,6 +269,35 @@ class Listener:
         self.gone(gate)
         if gate.raw is not None:
             gate.raw.abort()
+
+
+def check_listen(now: tuple[str, int] | None, wanted: tuple[str, int] | None) -> None:
+    """See that another address can be listened on, before the present one is given up.
+
+    Args:
+        now: where this node listens; None if it does not.
+        wanted: where it is to listen.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+    if wanted is None or (now is not None and now[1] == wanted[1]):
+        return  # the same port is this node's own
+    try:
+        found = socket.getaddrinfo(*wanted, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise _cannot_listen(*wanted, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot listen on {host}:{port}: {error.strerror or error}",
+        fix="Stop what uses that port, or give this node another listen address.",
+    )
 
 
 class _Faults(logging.Logger):

@@ -43,7 +43,7 @@ class Plan:
     name: str
     task: str | Mapping[str, Any]
     mixing: Mapping[str, Any]
-    topology: str
+    topology: str | Mapping[str, Any]
     rounds: int
     seed: int
     members: tuple[Member, ...]

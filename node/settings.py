@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from gossipfl.federation import NAME, parse_address
 from gossipfl.setup import Limits
+from node.proxy import Proxy, parse_proxy
 
 __all__ = ["PATHS", "DeadlineSettings", "LimitSettings", "NodeSettings"]
 
@@ -111,6 +112,12 @@ class NodeSettings(_Table):
         description='"host:port" to listen on ("0.0.0.0:7400": on every network), or false to '
         "only dial out"
     )
+    proxy: Annotated[Proxy | None, BeforeValidator(parse_proxy)] = Field(
+        None,
+        description='"http://host:port", also "http://user:password@host:port", of a proxy that '
+        "all dialing goes through (CONNECT); left out, nodes are dialed directly, whatever "
+        "HTTP_PROXY says",
+    )
     data: Path | None = Field(
         None, description="path of this machine's own data; leave it out if the task brings its own"
     )
@@ -120,8 +127,9 @@ class NodeSettings(_Table):
     )
     device: str = Field(
         "cpu",
-        pattern=r"^cpu$",
-        description='what trains: "cpu" is all there is, a GPU cannot be used yet',
+        pattern=r"^(cpu|auto|mps|cuda(:\d+)?)$",
+        description='what trains: "cpu"; "cuda" or "cuda:1", an NVIDIA GPU; "mps", an Apple one; '
+        '"auto" takes the first of CUDA, MPS and CPU that is there. Mixing stays on the CPU',
     )
     codec: Annotated[dict[str, Any], BeforeValidator(_tag)] = Field(
         {"kind": "dense"},

@@ -6,7 +6,7 @@ HTTP over a Unix socket in the store directory: `gossipfl status` reads it, and 
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +14,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
-from gossipfl.errors import ConfigError, StoreError
+from gossipfl.errors import ConfigError, GossipError, StoreError
 from gossipfl.report import neighbor_report
 from gossipfl.types import Seconds
 from node.config import NodeConfig
@@ -22,18 +22,25 @@ from node.driver import Driver
 from node.links import Links
 from node.worker import Worker
 
-__all__ = ["SOCKET_NAME", "StatusServer", "ask", "describe", "short_path", "starting"]
+__all__ = ["SOCKET_NAME", "StatusServer", "ask", "ask_reload", "describe", "short_path", "starting"]
 
 SOCKET_NAME = "status.sock"
 _PATH_BYTES_MAX = 100  # AF_UNIX takes 104 to 108 bytes, by system
 _CLOSE_S = 1.0  # for answers on their way; whoever asks must not hold up a node that leaves
 _ANSWER_S = 5.0  # a node that does not answer its own machine in this time hangs
+_RELOAD_S = 600.0  # a task may take long to load its data, and the node goes on meanwhile
+_REFUSED = 409  # HTTP's Conflict: the files cannot be taken over
 
 
 def describe(
-    config: NodeConfig, driver: Driver, links: Links, worker: Worker, now: Seconds
+    config: NodeConfig,
+    driver: Driver,
+    links: Links,
+    worker: Worker,
+    opened: Seconds,
+    now: Seconds,
 ) -> dict[str, Any]:
-    """Return the whole status of a node, ready for JSON."""
+    """Return the whole status of a node, ready for JSON; `opened` is when its links began."""
     engine, seen = driver.engine, driver.seen
     setup = engine.setup
     constitution = setup.federation.constitution
@@ -46,6 +53,7 @@ def describe(
         row["trouble"] = trouble.get(row["name"])
         diff = seen.members_differ.get(row["name"], ()) if row["members_differ"] else ()
         row["members_diff"] = list(diff)
+    ages = [row["accepted_s"] for row in neighbors if row["accepted_s"] is not None]
     links_open = [vars(link) for link in links.info()]
     return {
         "member": setup.me,
@@ -54,6 +62,7 @@ def describe(
         "pid": os.getpid(),
         "worker_pid": worker.pid,
         "worker_restarts": worker.restarts,
+        "device": worker.device,
         "incarnation": setup.incarnation,
         "phase": engine.phase.value,
         "round": engine.round,
@@ -68,6 +77,8 @@ def describe(
         "measures": seen.measures,
         "model_digest": seen.model_digest.hex(),
         "offered_round": engine.outbox.round,
+        "open_s": round(now - opened, 3),
+        "exchanged_s": min(ages, default=None),
         "neighbors": neighbors,
         "strangers_refused": dict(sorted(seen.strangers.items())),
         "links": links_open,
@@ -88,6 +99,7 @@ def starting(config: NodeConfig, worker: Worker, incarnation: int) -> dict[str, 
         "pid": os.getpid(),
         "worker_pid": worker.pid,
         "worker_restarts": worker.restarts,
+        "device": worker.device,
         "incarnation": incarnation,
         "phase": "starting",
         "round": None,
@@ -102,6 +114,8 @@ def starting(config: NodeConfig, worker: Worker, incarnation: int) -> dict[str, 
         "measures": {},
         "model_digest": None,
         "offered_round": None,
+        "open_s": None,
+        "exchanged_s": None,
         "neighbors": [],
         "strangers_refused": {},
         "links": [],
@@ -113,25 +127,35 @@ def starting(config: NodeConfig, worker: Worker, incarnation: int) -> dict[str, 
 
 
 class StatusServer:
-    """Answers `GET /status` on a Unix socket.
+    """Answers `GET /status` and `POST /reload` on a Unix socket.
 
     Args:
         path: of the socket; one that a killed node left behind is replaced.
         report: returns what to answer; may be replaced while running.
+        reload: makes the node read its files again and returns what came of it; None where there
+            is nothing to reload.
 
     Raises:
         StoreError: on entering, the socket cannot be made.
         ConfigError: on entering, the path is too long for a socket.
     """
 
-    def __init__(self, path: Path, report: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        report: Callable[[], dict[str, Any]],
+        reload: Callable[[], Awaitable[dict[str, Any]]] | None = None,
+    ) -> None:
         self._path = path
         self.report = report
+        self._reload = reload
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/status", self._answer)
+        if self._reload is not None:
+            app.router.add_post("/reload", self._answer_reload)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
         await self._runner.setup()
         try:
@@ -171,6 +195,14 @@ class StatusServer:
     async def _answer(self, request: web.Request) -> web.Response:
         return web.json_response(self.report())
 
+    async def _answer_reload(self, request: web.Request) -> web.Response:
+        assert self._reload is not None
+        try:
+            return web.json_response(await self._reload())
+        except GossipError as error:
+            refused = {"code": error.code, "message": error.message, "fix": error.fix}
+            return web.json_response(refused, status=_REFUSED)
+
 
 async def ask(store: Path) -> dict[str, Any]:
     """Return the status of the node whose store this is.
@@ -178,17 +210,36 @@ async def ask(store: Path) -> dict[str, Any]:
     Raises:
         ConfigError: no node runs there, or it does not answer.
     """
+    _, answer = await _exchange(store, "GET", "status", _ANSWER_S)
+    return answer
+
+
+async def ask_reload(store: Path) -> dict[str, Any]:
+    """Make the node whose store this is read its files again; return what changed.
+
+    Raises:
+        ConfigError: no node runs there, or it goes on as it was; its own words say why.
+    """
+    status, answer = await _exchange(store, "POST", "reload", _RELOAD_S)
+    if status == _REFUSED:
+        raise ConfigError(answer["message"], fix=answer["fix"])
+    return answer
+
+
+async def _exchange(
+    store: Path, method: str, what: str, seconds: Seconds
+) -> tuple[int, dict[str, Any]]:
     path = store / SOCKET_NAME
-    timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
+    timeout = aiohttp.ClientTimeout(total=seconds)
     try:
         with short_path(path) as name:
             async with (
                 aiohttp.UnixConnector(name) as connector,
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.get("http://node/status") as response,
+                session.request(method, f"http://node/{what}") as response,
             ):
                 answer: dict[str, Any] = await response.json()
-                return answer
+                return response.status, answer
     except (OSError, aiohttp.ClientError) as error:  # a timeout is an OSError
         raise ConfigError(
             f"no node answers at {path}: {error or type(error).__name__}",

@@ -4,9 +4,11 @@ A state file, in this order:
 
     magic       9 bytes, `GFLSTATE1`
     length      4 bytes, little endian: of the header
-    header      a msgpack map: federation, layout, size, round, stage, offered, incarnation, same
+    header      a msgpack map: federation, layout, size, round, stage, offered, incarnation, same,
+                local_layout, local
     model       size x float32, little endian
     public      as model; left out where it equals it (`same`)
+    local       `local` bytes: what of the model stays at home
     check       32 bytes, BLAKE3 of all before
 
 It is written beside the old one, made durable, and renamed over it. So a crash at any point leaves
@@ -15,14 +17,12 @@ the old or the new state, and a flipped bit is found before anything is used.
 
 import contextlib
 import errno
-import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import msgpack
 import numpy as np
@@ -31,14 +31,14 @@ from blake3 import blake3
 from gossipfl.effects import DurableState
 from gossipfl.errors import StoreError
 from gossipfl.types import DIGEST_BYTES, Digest, Round, Vector
+from node.files import FileSystem, OsFiles
 
-__all__ = ["FileSystem", "Origin", "OsFiles", "Store"]
+__all__ = ["Origin", "Store"]
 
 MAGIC: Final = b"GFLSTATE1"
 INCARNATION_MAGIC: Final = b"GFLSTART1"
 LENGTH_BYTES: Final = 4
 INCARNATION_BYTES: Final = 8
-OWN_NAMES: Final = ("lock", "incarnation", "state")
 HEADER_BYTES_MAX: Final = 1024  # five times what a header takes; the length itself may be damaged
 STAGES: Final = ("open", "offered")
 _FLOAT: Final = np.dtype("<f4")
@@ -48,111 +48,13 @@ _NEW_KEY: Final = (
 )
 
 
-class FileSystem(Protocol):
-    """Every call the store makes of a disk; errors are OSError."""
-
-    def make_directory(self, path: Path) -> None:
-        """Make a directory, with its parents, unless it is there; let only this user into it."""
-
-    def create(self, path: Path) -> int:
-        """Open a new file (0600) for writing; FileExistsError if there is one."""
-
-    def write(self, file: int, data: memoryview) -> int:
-        """Write some of `data`, return how much."""
-
-    def sync(self, file: int) -> None:
-        """Return when what was written survives a loss of power."""
-
-    def close(self, file: int) -> None:
-        """Close a file."""
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Put a file in another's place, in one step."""
-
-    def sync_directory(self, path: Path) -> None:
-        """Return when the directory's names survive a loss of power."""
-
-    def remove(self, path: Path) -> None:
-        """Remove a file, if it is there."""
-
-    def read(self, path: Path) -> bytes | None:
-        """Return a whole file, None if there is none."""
-
-    def lock(self, path: Path) -> int:
-        """Take the lock of a file, made if missing; BlockingIOError if another process has it."""
-
-
-class OsFiles:
-    """The operating system's files."""
-
-    def make_directory(self, path: Path) -> None:
-        """Make a directory, with its parents, unless it is there; let only this user into it.
-
-        One that holds other files may be anybody's, and is refused instead of closed to others.
-        """
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            names = {each.name for each in path.iterdir()}
-            if names and names.isdisjoint(OWN_NAMES):
-                raise PermissionError(errno.EPERM, "it is open to others and holds other files")
-            path.chmod(0o700)
-
-    def create(self, path: Path) -> int:
-        """Open a new file (0600) for writing; FileExistsError if there is one."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-
-    def write(self, file: int, data: memoryview) -> int:
-        """Write some of `data`, return how much."""
-        return os.write(file, data)
-
-    def sync(self, file: int) -> None:
-        """Return when what was written survives a loss of power."""
-        os.fsync(file)
-
-    def close(self, file: int) -> None:
-        """Close a file."""
-        os.close(file)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Put a file in another's place, in one step."""
-        source.rename(target)
-
-    def sync_directory(self, path: Path) -> None:
-        """Return when the directory's names survive a loss of power."""
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-    def remove(self, path: Path) -> None:
-        """Remove a file, if it is there."""
-        path.unlink(missing_ok=True)
-
-    def read(self, path: Path) -> bytes | None:
-        """Return a whole file, None if there is none."""
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def lock(self, path: Path) -> int:
-        """Take the lock of a file, made if missing; BlockingIOError if another process has it."""
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(file)
-            raise
-        return file
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a state belongs to: digests of the constitution and of the model's layout."""
+    """What a state belongs to: digests of the constitution and of the model's two layouts."""
 
     federation: Digest
     layout: Digest
+    local_layout: Digest
 
 
 class Store:
@@ -219,7 +121,7 @@ class Store:
         """Put `state` in place of the last one; when this returns, it is what `load` finds.
 
         Args:
-            state: its vectors must not change meanwhile.
+            state: its vectors and bytes must not change meanwhile.
             origin: what it belongs to.
 
         Raises:
@@ -239,11 +141,14 @@ class Store:
                 "offered": [state.offered_round, state.offered_digest],
                 "incarnation": state.incarnation,
                 "same": same,
+                "local_layout": origin.local_layout,
+                "local": len(state.local),
             }
         )
         parts = [MAGIC + len(header).to_bytes(LENGTH_BYTES, "little") + header]
         vectors = [state.model] if same else [state.model, state.public]
         sections = [vector.astype(_FLOAT, copy=False).data.cast("B") for vector in vectors]
+        sections.append(memoryview(state.local))
         check = blake3()
         for part in (*parts, *sections):
             check.update(part)
@@ -264,6 +169,7 @@ class Store:
         for what, theirs, ours in (
             ("another federation", header["federation"], origin.federation),
             ("a model of another shape", header["layout"], origin.layout),
+            ("a model of another shape", header["local_layout"], origin.local_layout),
         ):
             if theirs != ours:
                 raise StoreError(
@@ -321,17 +227,21 @@ class Store:
                 "offered": [int(), bytes()],
                 "incarnation": int(),
                 "same": bool() as same,
+                "local_layout": bytes(),
+                "local": int() as local,
             } if (
                 stage in STAGES
                 and size > 0
-                and len(sections) == size * _FLOAT.itemsize * (2 - same)
+                and local >= 0
+                and len(sections) == size * _FLOAT.itemsize * (2 - same) + local
             ):
                 return header, sections
         raise self._damaged(self._state)
 
     def _state_of(self, header: dict[str, Any], sections: memoryview) -> DurableState:
         offered_round, offered_digest = header["offered"]
-        rows = np.frombuffer(sections, _FLOAT).reshape(-1, header["size"])
+        end = len(sections) - header["local"]
+        rows = np.frombuffer(sections[:end], _FLOAT).reshape(-1, header["size"])
         model: Vector = rows[0].astype(np.float32)
         public: Vector = rows[-1].astype(np.float32)  # the same row where only one was written
         return DurableState(
@@ -342,6 +252,7 @@ class Store:
             incarnation=header["incarnation"],
             model=model,
             public=public,
+            local=bytes(sections[end:]),
         )
 
     def _replace(self, path: Path, parts: list[bytes | memoryview], *, durable: bool) -> None:

@@ -16,6 +16,8 @@ __all__ = ["ENVIRONMENT", "Problems", "anchor", "override", "read_toml", "valida
 ENVIRONMENT: Final = "GOSSIPFL_"
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024  # ten thousand members; a wrong path must not fill memory
 
+_SECRET: Final = ("proxy",)  # keys whose texts may hold a password, which no error shows
+
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
@@ -194,7 +196,8 @@ def override(
         if not equals or not key.strip():
             problems.add(f"--set {override}", "is no setting", "Write --set key=value.")
             continue
-        given.append((f"--set {override}", key.strip(), text))
+        shown = key.strip() if key.strip() in _SECRET else override
+        given.append((f"--set {shown}", key.strip(), text))
     origins = {}
     for where, key, text in given:
         *parents, last = key.split(".")

@@ -12,7 +12,7 @@ from typing import Any
 
 from gossipfl.errors import ConfigError, GossipError, TaskError, WorkerDied
 from gossipfl.types import Seconds, Vector
-from node.arena import Arena
+from node.arena import Arena, LocalState
 from node.pipe import LENGTH_BYTES, MESSAGE_BYTES_MAX, pack, unpack
 
 __all__ = ["Worker"]
@@ -26,17 +26,19 @@ class Worker:
     """One worker process.
 
     Args:
-        begin: the first request, which names the task and this node's place in it.
+        begin: the first request, which names the task, this node's place in it, and its device.
     """
 
     def __init__(self, begin: dict[str, Any]) -> None:
         self._begin = begin
-        self._file = Arena.create_file()
+        self._files: tuple[int, ...] = (Arena.create_file(), Arena.create_file())
         self._arena: Arena | None = None
+        self._local: LocalState | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._given_up: asyncio.subprocess.Process | None = None  # killed, perhaps not dead yet
         self.restarts = 0
+        self.device: str | None = None  # in use; not known before the first start
 
     @property
     def pid(self) -> int | None:
@@ -45,7 +47,7 @@ class Worker:
         return process.pid if process is not None and process.returncode is None else None
 
     async def start(self) -> dict[str, Any]:
-        """Start the process; return what it says of the task: size, layout, norm, parts.
+        """Start the process; return what it says of the task: size, layouts, norm, parts, device.
 
         Raises:
             TaskError, ConfigError: the task or its data is wrong.
@@ -54,20 +56,26 @@ class Worker:
         environment = dict(os.environ)
         # One thread: deterministic sums, and four nodes on two cores do not fight for them.
         environment.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONUNBUFFERED="1")
+        if self._begin["device"] != "cpu":  # without it, torch refuses cuBLAS as not deterministic
+            environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         async with self._turn:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
                 "-m",
                 "node.worker_main",
-                str(self._file),
+                *map(str, self._files),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                pass_fds=(self._file,),
+                pass_fds=self._files,
                 env=environment,
             )
             again = self._arena is not None
-            return await self._exchange({"do": "begin", **self._begin, "again": again})
+            begun = await self._exchange({"do": "begin", **self._begin, "again": again})
+        self.device = begun["device"]
+        if self._local is None:
+            self._local = LocalState(self._files[1], begun["local_bytes"])
+        return begun
 
     async def restart(self) -> None:
         """Start again after a death; the vectors are still there.
@@ -81,13 +89,29 @@ class Worker:
     def arena(self, size: int) -> Arena:
         """Return the shared vectors; slot 0 is the initial model that the worker wrote."""
         if self._arena is None:
-            self._arena = Arena(self._file, size)
+            self._arena = Arena(self._files[0], size)
         return self._arena
 
+    @property
+    def local(self) -> LocalState:
+        """What of the model stays at home; at the first start the worker wrote its beginning."""
+        assert self._local is not None
+        return self._local
+
     async def train(self, round_: int, model: Vector, out: Vector) -> dict[str, Any]:
-        """Run one local pass; return `loss` and the `norm` of the result."""
+        """Run one local pass; return `loss` and the `norm` of the result.
+
+        What stays at home is read from the local state's current slot and written to the other.
+        """
         return await self._ask(
-            {"do": "train", "round": round_, "model": self._slot(model), "out": self._slot(out)}
+            {
+                "do": "train",
+                "round": round_,
+                "model": self._slot(model),
+                "out": self._slot(out),
+                "local": self.local.slot,
+                "local_out": self.local.other,
+            }
         )
 
     async def mix(
@@ -109,8 +133,10 @@ class Worker:
         )
 
     async def evaluate(self, model: Vector) -> dict[str, float | None]:
-        """Return the task's measures on this node's held-out data."""
-        answer = await self._ask({"do": "evaluate", "model": self._slot(model)})
+        """Return the task's measures on this node's held-out data, of model and local state."""
+        answer = await self._ask(
+            {"do": "evaluate", "model": self._slot(model), "local": self.local.slot}
+        )
         measures: dict[str, float | None] = answer["measures"]
         return measures
 
@@ -126,9 +152,9 @@ class Worker:
             except TimeoutError:
                 _kill(process)
                 await process.wait()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        for file in self._files:
+            os.close(file)
+        self._files = ()
 
     def _slot(self, vector: Vector) -> int:
         assert self._arena is not None

@@ -20,7 +20,7 @@ from gossipfl.errors import GossipError, TaskError
 from gossipfl.mixing.rule import load_rule
 from gossipfl.streams import seed_of
 from gossipfl.update import digest_of
-from node.arena import Arena
+from node.arena import Arena, LocalState
 from node.pipe import LENGTH_BYTES, pack, unpack
 
 __all__ = ["main"]
@@ -31,12 +31,12 @@ _PR_SET_PDEATHSIG = 1  # from Linux's sys/prctl.h
 class Workplace:
     """What the worker keeps between requests."""
 
-    def __init__(self, file: int) -> None:
-        self._file = file
+    def __init__(self, vectors: int, local: int) -> None:
+        self._files = vectors, local
         self._arena: Arena | None = None
 
     def begin(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Load the task and its data; write the initial model into slot 0."""
+        """Load the task and its data; write the initial model into slot 0 of both files."""
         import torch  # here, once: whoever imports this module need not have it
 
         from gossipfl.learning.session import Session
@@ -45,27 +45,40 @@ class Workplace:
 
         self._place = request["place"]
         self._rule = load_rule(request["mixing"])
-        self._session = Session.open(request["task"], self._place)
-        layout = self._session.layout
-        arena = Arena(self._file, layout.size)
+        self._session = session = Session.open(
+            request["task"], self._place, folder=request["folder"], device=request["device"]
+        )
+        layout, local_layout = session.layout, session.local_layout
+        arena = Arena(self._files[0], layout.size)
+        self._local = LocalState(self._files[1], local_layout.nbytes)
         if not request["again"]:
             arena.allocate()
-            self._session.initial(arena.vector(0))
+            session.initial(arena.vector(0), self._local.raw(0))
         self._arena = arena
-        norm = float(np.linalg.norm(arena.vector(0)))
-        parts = [[part.name, list(part.shape), part.start, part.stop] for part in layout.parts]
-        return {"size": layout.size, "layout": layout.digest, "norm": norm, "parts": parts}
+        return {
+            "size": layout.size,
+            "layout": layout.digest,
+            "local_bytes": local_layout.nbytes,
+            "local_layout": local_layout.digest,
+            "norm": float(np.linalg.norm(arena.vector(0))),
+            "parts": [list(part) for part in session.saved_parts],
+            "kind": session.task.kind,
+            "device": session.device,
+        }
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request asks for."""
         if request["do"] == "begin":
             return self.begin(request)
         assert self._arena is not None
-        vector = self._arena.vector
+        vector, raw = self._arena.vector, self._local.raw
         match request:
             case {"do": "train", "round": round_, "model": model, "out": out}:
                 seed = seed_of(self._place["seed"], self._place["member"], "train", round_)
-                loss = self._session.train(vector(model), vector(out), seed)
+                local, local_out = raw(request["local"]), raw(request["local_out"])
+                loss = self._session.train(
+                    vector(model), vector(out), seed, local=local, local_out=local_out
+                )
                 norm = float(np.linalg.norm(vector(out)))
                 if not np.isfinite(norm) or not np.isfinite(loss):
                     raise TaskError(
@@ -78,8 +91,8 @@ class Workplace:
                 self._rule(vector(own), received, weights, out=vector(out))
                 mixed = vector(out)
                 return {"norm": float(np.linalg.norm(mixed)), "digest": digest_of(mixed)}
-            case {"do": "evaluate", "model": model}:
-                return {"measures": self._session.evaluate(vector(model))}
+            case {"do": "evaluate", "model": model, "local": local}:
+                return {"measures": self._session.evaluate(vector(model), raw(local))}
         raise AssertionError(f"unknown request {request['do']!r}")
 
 
@@ -106,14 +119,14 @@ def main() -> None:
     """Serve the daemon at the other end of standard input and output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which closes the pipe
     _end_with_parent()
-    file = int(sys.argv[1])
+    vectors, local = map(int, sys.argv[1:])
     requests_in = os.fdopen(os.dup(0), "rb")
     answers_out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a task that reads input must not take requests
     os.dup2(2, 1)  # what a task prints goes to the log, not between the answers
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_watch, args=(requests_in, requests), daemon=True).start()
-    place = Workplace(file)
+    place = Workplace(vectors, local)
     while True:
         request = requests.get()
         try:

@@ -8,12 +8,26 @@ import is imported inside the function, so that no other verb waits for it.
 One line in `node/cli.py` adds it to the command line.
 """
 
-from typing import Annotated, TypeAlias
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
-__all__ = ["AsJson"]
+__all__ = ["NODE_FILE", "AsJson", "AsStarted", "NodeFile"]
 
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Write the result as one JSON object to stdout.")
+]
+
+NODE_FILE: Final = Path("node.toml")  # in the working directory: one machine runs one node
+
+NodeFile: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="[NODE.TOML]", help="This machine's file.")
+]
+
+AsStarted: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="As the node was started: --set store=elsewhere"
+    ),
 ]

@@ -8,7 +8,7 @@ import typer
 from node.output import Result
 from node.verbs import AsJson
 
-__all__ = ["new_federation"]
+__all__ = ["new_federation", "write_new"]
 
 FEDERATION = """\
 # This file is the same on every machine of the federation. The part above the members is its
@@ -16,8 +16,9 @@ FEDERATION = """\
 
 name = "{name}"
 
-# What is learned.
-task = "{task}"
+# What is learned: a file of yours beside this one ("task.py"; `gossipfl new task` writes one), or a
+# packaged task ("heart-disease", "digits"). With settings: {{ kind = "task.py", epochs = 5 }}
+task = {task}
 
 # How many rounds. In each, every member trains on its own data and mixes its neighbors' models in.
 rounds = {rounds}
@@ -58,7 +59,7 @@ Next:
          member = "NAME"
          key = "NAME.key"
          federation = "{file_name}"
-         listen = "0.0.0.0:PORT"
+         listen = "0.0.0.0:PORT"{data}
   4. On each machine, in any order: gossipfl run node.toml"""
 
 
@@ -73,7 +74,9 @@ def new_federation(
         "federation.toml"
     ),
     name: Annotated[str, typer.Option(help="The federation's name.")] = "my-federation",
-    task: Annotated[str, typer.Option(help="What is learned.")] = "heart-disease",
+    task: Annotated[
+        str, typer.Option(help="What is learned: task.py, or a packaged task.")
+    ] = "heart-disease",
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds are run.")] = 60,
     as_json: AsJson = False,
 ) -> Result:
@@ -81,10 +84,13 @@ def new_federation(
 
     Example: gossipfl new federation --name hearts --b 1 --rounds 60
     """
+    import json
+
     from pydantic import ValidationError
 
     from gossipfl.errors import ConfigError
     from gossipfl.federation import Constitution
+    from gossipfl.learning.task_source import is_file
 
     mixing = {"kind": "trimmed-mean", "b": b}
     try:
@@ -104,21 +110,34 @@ def new_federation(
             f"--{first['loc'][0]}: {first['input']!r} is not allowed",
             fix="Use letters, digits, dots, - and _, with a letter or digit first.",
         ) from error
-    text = FEDERATION.format(name=name, task=task, rounds=rounds, b=b)
+    quoted = json.dumps(task, ensure_ascii=False)  # as TOML quotes too
+    text = FEDERATION.format(name=name, task=quoted, rounds=rounds, b=b)
     if str(out) == "-":
         return Result({"file": None, "toml": text}, text.rstrip("\n"))
+    write_new(out, text)
+    data = '\n         data = "YOUR.csv"' if is_file(task) else ""
+    steps = NEXT_STEPS.format(file=out, file_name=out.name, data=data)
+    return Result({"file": str(out), "toml": text}, f"Wrote {out}.\n\n{steps}")
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that is not there yet.
+
+    Raises:
+        ConfigError: it is there already, or cannot be written.
+    """
+    from gossipfl.errors import ConfigError
+
     try:
-        with out.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
         raise ConfigError(
-            f"{out}: there is a file already, and it is not overwritten",
+            f"{path}: there is a file already, and it is not overwritten",
             fix="Name another with --out, or move it away first.",
         ) from error
     except OSError as error:
         raise ConfigError(
-            f"{out}: cannot be written: {error.strerror}",
+            f"{path}: cannot be written: {error.strerror}",
             fix="Name a file in a directory that exists and that you may write to.",
         ) from error
-    steps = NEXT_STEPS.format(file=out, file_name=out.name)
-    return Result({"file": str(out), "toml": text}, f"Wrote {out}.\n\n{steps}")

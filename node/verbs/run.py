@@ -1,12 +1,11 @@
 """`gossipfl run`: one node on this machine."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from node.output import Result
-from node.verbs import AsJson
+from node.verbs import NODE_FILE, AsJson, NodeFile
 
 if TYPE_CHECKING:
     from node.daemon import Outcome
@@ -15,7 +14,7 @@ __all__ = ["run"]
 
 
 def run(
-    config: Annotated[Path, typer.Argument(metavar="NODE.TOML", help="This machine's file.")],
+    config: NodeFile = NODE_FILE,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set deadline.max_s=30"),
@@ -30,11 +29,13 @@ def run(
     """Run this machine's node: train here, exchange signed updates with the neighbors, mix.
 
     After the last round the node keeps serving its model until SIGTERM or Ctrl-C. It can be
-    stopped and started at any time; it goes on where it was.
+    stopped and started at any time; it goes on where it was. SIGHUP, as `gossipfl reload`, makes
+    it read its files again.
 
     Example: gossipfl run cleveland.toml
     """
     import asyncio
+    from functools import partial
 
     from node import logs
     from node.config import load_node
@@ -44,12 +45,11 @@ def run(
     keep_message_memory()
     settle()
     logs.set_up(quiet=quiet)
-    node = load_node(config, changes or [])
-    outcome = asyncio.run(serve(node, exit_when_done=exit_when_done))
-    return _result(outcome, node.settings.require_members)
+    read = partial(load_node, config, changes or [])
+    return _result(asyncio.run(serve(read, exit_when_done=exit_when_done)))
 
 
-def _result(outcome: "Outcome", required: int) -> Result:
+def _result(outcome: "Outcome") -> Result:
     from gossipfl.errors import FederationFailed, GossipError
 
     lines = [f"{outcome.rounds} rounds closed. Took part in:"]
@@ -57,10 +57,10 @@ def _result(outcome: "Outcome", required: int) -> Result:
     if outcome.model is not None:
         lines.append(f"The model is in {outcome.model}")
     failure: GossipError | None = outcome.failure
-    if failure is None and outcome.members < required:
+    if failure is None and outcome.members < outcome.required:
         failure = FederationFailed(
             f"{outcome.members} members took part in at least half of the rounds, "
-            f"{required} are required",
+            f"{outcome.required} are required",
             fix="Look at the links of the missing members, or lower require_members.",
         )
     data = {

@@ -1,26 +1,16 @@
 """`gossipfl status`: what a running node on this machine does and sees."""
 
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from node.output import Result
-from node.verbs import AsJson
+from node.verbs import NODE_FILE, AsJson, AsStarted, NodeFile
 
 __all__ = ["status"]
 
 
 def status(
-    config: Annotated[
-        Path, typer.Argument(metavar="NODE.TOML", help="The file the node was started with.")
-    ],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="As the node was started: --set store=elsewhere"
-        ),
-    ] = None,
+    config: NodeFile = NODE_FILE,
+    changes: AsStarted = None,
     as_json: AsJson = False,
 ) -> Result:
     """Ask a running node how it is: round, neighbors, what was refused and why, measures.
@@ -76,6 +66,9 @@ def _head(answer: dict[str, Any]) -> list[str]:
         f"loss {_number(answer['loss'])}, {_bytes(answer['bytes_in'])} in, "
         f"{_bytes(answer['bytes_out'])} out, start {answer['incarnation']}",
     ]
+    since = answer["exchanged_s"]
+    newest = "none yet" if since is None else f"{since:.1f} s ago"
+    lines.append(f"trains on {answer['device']}; newest update of a neighbor: {newest}")
     lines.append(
         f"lying neighbors withstood: at most {answer['tolerance']} by this node's degree, "
         f"{answer['graph_bound']} by the graph"

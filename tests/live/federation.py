@@ -245,9 +245,17 @@ class Nodes:
         path.touch() if on else path.unlink(missing_ok=True)
 
     def start(
-        self, name: str, *options: str, trace: bool = False, die: tuple[str, int] = ("", 0)
+        self,
+        name: str,
+        *options: str,
+        trace: bool = False,
+        die: tuple[str, int] = ("", 0),
+        prefix: Sequence[str] = (),
     ) -> Process:
-        """Run a node as a user would, or traced, with a point at which it dies."""
+        """Run a node as a user would, or traced, with a point at which it dies.
+
+        `prefix` stands before the command, as `ip netns exec NAME` does.
+        """
         self._starts += 1
         out = self.directory / f"{name}.{self._starts}.out"
         log = self.directory / f"{name}.{self._starts}.log"
@@ -256,7 +264,8 @@ class Nodes:
             program += [die[0], str(die[1])]
         else:
             program = ["-m", "node.cli"]
-        command = [sys.executable, "-P", *program, "run", str(self.views[name].config), "--json"]
+        python = [*prefix, sys.executable, "-P"]
+        command = [*python, *program, "run", str(self.views[name].config), "--json"]
         path = [str(self.directory), *filter(None, [os.environ.get("PYTHONPATH")])]
         with out.open("wb") as to_out, log.open("wb") as to_log:
             popen = subprocess.Popen(

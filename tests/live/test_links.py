@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import random
+import socket
 import ssl
 from collections import Counter
+from typing import Any
 
 import aiohttp.web
 import psutil
+import pytest
 
 from gossipfl.errors import Refusal
 from gossipfl.types import LinkId, PeerId
@@ -151,6 +154,29 @@ async def test_an_address_that_is_no_name_is_trouble_and_stops_nothing() -> None
         async with running(bert), asyncio.timeout(20):
             await failed.wait()
             assert host in links(bert).trouble()[A]
+
+
+async def test_a_name_that_moves_is_looked_up_anew_at_each_dial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (port,) = free_ports(1)
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def moving(host: str, *rest: Any, **options: Any) -> Any:
+        if host != "moving.example":
+            return real(host, *rest, **options)
+        asked.append(host)
+        return real("127.0.0.2" if len(asked) < 3 else "127.0.0.1", *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", moving)
+    known = members(anna=port, bert=None)
+    known[A] = MemberAddress(make_certificate(ANNA), f"moving.example:{port}")
+    anna, bert = node(ANNA, known, B, port=port), node(BERT, known, A)
+    async with running(anna, bert):
+        await bert.linked()
+        await anna.linked()
+        assert len(asked) == 3
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +23,8 @@ from tests.live.federation import alive
 BEGIN: dict[str, Any] = {
     "task": {"kind": "heart-disease"},
     "mixing": {"kind": "trimmed-mean", "b": 1},
+    "folder": None,
+    "device": "cpu",
     "place": {"data": None, "member": "cleveland", "index": 0, "members": 4, "seed": 0},
 }
 
@@ -47,7 +50,11 @@ async def test_it_does_what_the_library_does_and_what_was_cut_short_is_never_mis
         place = Place(None, "cleveland", 0, 4, 0)
         expected = session_of(place)
         assert begun["layout"] == expected.layout.digest
-        assert begun["parts"] == [["weight", [1, 15], 0, 15], ["bias", [1], 15, 16]]
+        assert begun["parts"] == [
+            ["weight", "F32", [1, 15], False, 0, 60],
+            ["bias", "F32", [1], False, 60, 64],
+        ]
+        assert (begun["local_bytes"], begun["kind"], one.device) == (0, "heart-disease", "cpu")
         ours = np.zeros(begun["size"], np.float32)
         loss = expected.train(model, ours, seed_of(0, "cleveland", "train", 3))
         assert (trained["loss"], digest_of(out)) == (loss, digest_of(ours))
@@ -85,6 +92,48 @@ async def test_it_does_what_the_library_does_and_what_was_cut_short_is_never_mis
         with pytest.raises(WorkerDied):
             await one.evaluate(out)
         assert not alive(pid)
+
+
+async def test_what_stays_at_home_is_read_from_one_slot_and_written_to_the_other() -> None:
+    task = {"kind": "heart-disease", "share": ["weight"]}
+    async with worker(task=task) as one:
+        begun = await one.start()
+        assert begun["local_bytes"] == 4
+        arena = one.arena(begun["size"])
+        model, out = arena.vector(0), arena.allocate()
+        before = bytes(one.local.current)
+        first = await one.train(0, model, out)
+        assert bytes(one.local.current) == before  # until the driver says so
+        after = bytes(one.local.raw(one.local.other))
+        assert after != before
+        measured = await one.evaluate(out)
+        one.local.advance()
+        assert await one.evaluate(out) != measured
+
+        # A pass again, from the same slot, in a new process: the same bytes
+        one.local.advance()
+        one.local.raw(one.local.other)[:] = 77  # what a pass cut short would leave
+        pid = one.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            await one.train(0, model, out)
+        await one.restart()
+        assert bytes(one.local.current) == before  # a new start does not begin anew
+        assert await one.train(0, model, out) == first
+        assert bytes(one.local.raw(one.local.other)) == after
+
+
+async def test_a_device_that_is_not_there_is_a_mistake_in_the_configuration() -> None:
+    async with worker(device="auto") as one:
+        await one.start()
+        assert one.device is not None  # the twin: auto takes what is there
+    missing = "mps" if sys.platform == "linux" else "cuda"
+    async with worker(device=missing) as one:
+        with pytest.raises(ConfigError, match=f"'{missing}' is not there; torch sees cpu") as found:
+            await one.start()
+        assert "auto" in found.value.fix
+        assert one.device is None
 
 
 def session_of(place: Place) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from node.arena import Arena
+from node.arena import Arena, LocalState
 
 SIZE = 5000  # five pages
 
@@ -64,3 +64,38 @@ def test_the_memory_has_no_name(file: int) -> None:
     Arena(file, SIZE).allocate()
     assert set(Path("/dev/shm").iterdir()) == before
     assert "memfd" in os.readlink(f"/proc/self/fd/{file}")
+
+
+# --- what stays at home
+
+
+def test_a_pass_reads_one_slot_and_writes_the_other(file: int) -> None:
+    local = LocalState(file, 5)
+    assert (local.slot, local.other, bytes(local.current)) == (0, 1, bytes(5))
+    local.raw(local.other)[:] = 7
+    assert bytes(local.current) == bytes(5)
+    local.advance()
+    assert (local.slot, local.other, bytes(local.current)) == (1, 0, bytes([7] * 5))
+    local.restore(b"abcde")
+    assert bytes(local.current) == b"abcde"
+    assert bytes(local.raw(0)) == bytes(5)
+
+
+def test_another_process_sees_both_slots(file: int) -> None:
+    local = LocalState(file, 3)
+    script = (
+        "import sys; from node.arena import LocalState; "
+        "local = LocalState(int(sys.argv[1]), 3); local.raw(1)[:] = [1, 2, 3]"
+    )
+    subprocess.run([sys.executable, "-c", script, str(file)], pass_fds=(file,), check=True)
+    assert bytes(local.raw(1)) == bytes([1, 2, 3])
+
+
+def test_a_model_that_shares_everything_costs_nothing(file: int) -> None:
+    local = LocalState(file, 0)
+    assert os.fstat(file).st_size == 0
+    local.advance()
+    local.restore(b"")
+    assert bytes(local.current) == b""
+    LocalState(file, 10)
+    assert os.fstat(file).st_size == 20  # the twin

@@ -144,6 +144,20 @@ def test_a_status_looks_where_the_node_was_told_to_keep_its_state(run: Run, tmp_
     assert f"no node answers at {tmp_path}/b/status.sock" in said
 
 
+@pytest.mark.parametrize("verb", ["run", "status", "reload", "health"])
+def test_the_node_of_the_working_directory_is_meant_where_none_is_named(
+    run: Run, tmp_path: Path, verb: str
+) -> None:
+    code, out, said = run(verb)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "node.toml: there is no such file" in said
+    (tmp_path / "node.toml").write_text('member = "a"')
+    code, _, said = run(verb)
+    assert code == (ExitCode.FAILED if verb == "health" else ExitCode.USAGE)
+    wrong = "key: is missing" if verb == "run" else f"no node answers at {tmp_path}/a.state"
+    assert wrong in said
+
+
 def test_a_new_federation_can_be_printed_and_never_overwrites(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("new", "federation", "--b", "1", "--out", "-")
     assert code == ExitCode.OK
@@ -250,10 +264,21 @@ def test_an_interrupt_inside_a_verb_is_told(run: Run, monkeypatch: pytest.Monkey
     assert only_object(out)["error"]["code"] == "interrupted"
 
 
-def test_a_bug_of_ours_is_not_caught(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node.cli, "app", verb_that(AssertionError("ours")))
-    with pytest.raises(AssertionError, match="ours"):
-        run("keygen", "--json")
+@pytest.mark.parametrize(
+    "bug", [AssertionError("ours"), ExceptionGroup("tasks", [TypeError("ours")])]
+)
+def test_a_bug_of_ours_is_one_object_and_its_traceback_is_in_the_log(
+    run: Run, monkeypatch: pytest.MonkeyPatch, bug: Exception
+) -> None:
+    monkeypatch.setattr(node.cli, "app", verb_that(bug))
+    code, out, said = run("keygen", "--json")
+    error = only_object(out)["error"]
+    assert (code, error["code"]) == (ExitCode.FAILED, "bug")
+    assert f"a fault in gossipfl itself: {type(bug).__name__}" in error["message"]
+    assert error["fix"]
+    assert "Traceback" in said
+    assert "ours" in said
+    assert run("keygen")[:2] == (ExitCode.FAILED, "")
 
 
 def test_a_run_that_fell_short_shows_its_result_and_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -307,6 +307,14 @@ def bad_listen(place: Place) -> None:
     place.change("node.toml", '"127.0.0.1:7400"', "7400")
 
 
+def no_listen(place: Place) -> None:
+    place.change("node.toml", 'listen = "127.0.0.1:7400"\n', "")
+
+
+def bad_proxy(place: Place) -> None:
+    place.node.write_text(NODE + 'proxy = "https://u:s3cret@proxy:1"\n')
+
+
 def bad_port(place: Place) -> None:
     place.change("node.toml", "7400", "74000")
 
@@ -336,7 +344,7 @@ def number_for_a_path(place: Place) -> None:
 
 
 def bad_device(place: Place) -> None:
-    place.node.write_text(NODE + 'device = "cuda"\n')
+    place.node.write_text(NODE + 'device = "tpu"\n')
 
 
 def not_toml(place: Place) -> None:
@@ -365,7 +373,7 @@ def a_directory(place: Place) -> None:
         (misspell_rule, "mixing: there is no 'trimed-mean'", "trimmed-mean"),
         (forget_b, "mixing.b: field required", "Fields of trimmed-mean: b"),
         (too_many_liars, "needs at least 5 neighbors", "mixing.b to at most 1"),
-        (misspell_graph, "topology: there is no 'circle'", "complete, ring"),
+        (misspell_graph, "topology: there is no 'circle'", "complete, erdos-renyi"),
         (spoil_certificate, "member 1 (a): the certificate is not base64", "gossipfl keygen"),
         (cut_certificate, "member 1 (a): the certificate cannot be read", "keygen"),
         (no_members, "members: there are none", "gossipfl keygen"),
@@ -380,6 +388,8 @@ def a_directory(place: Place) -> None:
         (no_data, "there is no", "path"),
         (deaf, "listen: is false, but", "Set listen"),
         (bad_listen, 'expected "host:port" or false', "only dial out"),
+        (no_listen, "listen: is missing", "or false to only dial out"),
+        (bad_proxy, "proxy: only proxies at http://", "CONNECT"),
         (bad_port, "expected a port from 1 to 65535", "only dial out"),
         (attack, "hearts is no test", "test = true"),
         (bad_codec, "codec: there is no 'zip'", "bf16"),
@@ -387,7 +397,7 @@ def a_directory(place: Place) -> None:
         (quorum_out_of_reach, "start_quorum: 4 is more than the 3 neighbors", "At most 3"),
         (turned_deadline, "min_s = 9.0 is more than max_s = 3.0", "how long a round waits"),
         (number_for_a_path, "key: 3 is no path in quotes", "gossipfl keygen"),
-        (bad_device, "device: 'cuda' is not allowed", "a GPU cannot be used yet"),
+        (bad_device, "device: 'tpu' is not allowed", '"auto" takes the first of CUDA'),
         (not_toml, "node.toml: is not TOML", "quotes"),
         (not_text, "is not UTF-8 text", "UTF-8"),
         (no_federation, "there is no such file", "Did you mean"),
@@ -418,6 +428,16 @@ def test_a_member_that_only_dials_loads(place: Place) -> None:
     place.change("federation.toml", 'address = "127.0.0.1:7400"\n', "")
     deaf(place)
     assert place.load().settings.listen is None
+
+
+def test_a_proxy_loads_and_its_password_is_in_no_error(place: Place) -> None:
+    place.node.write_text(NODE + 'proxy = "http://u:s3cret@proxy:3128"\n')
+    proxy = place.load().settings.proxy
+    assert proxy is not None
+    assert proxy.address == "proxy:3128"
+    assert "s3cret" not in repr(place.load())
+    bad_proxy(place)
+    assert "s3cret" not in place.complaints()
 
 
 def test_data_that_is_there_loads(place: Place) -> None:

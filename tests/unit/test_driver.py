@@ -3,7 +3,8 @@
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -25,10 +26,11 @@ from gossipfl.effects import (
     Send,
     Train,
 )
-from gossipfl.engine import Engine
+from gossipfl.engine import Engine, Phase
 from gossipfl.errors import FederationFailed, Refusal, StoreError, WorkerDied
 from gossipfl.report import RoundRecord
 from gossipfl.types import LinkId, PeerId, Seconds
+from node.arena import Arena, LocalState
 from node.driver import DEATHS_MAX, MESSAGES_MAX, Driver
 from node.links import Links
 from node.store import Origin, Store
@@ -48,6 +50,8 @@ class Script:
         self.answers = answers
         self.heard: list[str] = []
         self.model = self.own = VECTOR
+        self.phase = Phase.TRAINING
+        self.round = 0
         self.wakeup: Seconds | None = None
         self.setup = SimpleNamespace(
             me=A, neighbors=(B,), federation=SimpleNamespace(constitution=SimpleNamespace(rounds=9))
@@ -103,6 +107,8 @@ class Work:
     hangs: bool = False
     full: bool = False  # the disk
     restarts: int = 0
+    local: LocalState = field(default_factory=lambda: LocalState(-1, 0))
+    saved: list[bytes] = field(default_factory=list)  # the local bytes of each state
     records: list[RoundRecord] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
 
@@ -128,9 +134,10 @@ class Work:
     async def restart(self) -> None:
         self.restarts += 1
 
-    def save(self, state: object, origin: object) -> None:
+    def save(self, state: DurableState, origin: object) -> None:
         if self.full:
             raise StoreError("/store cannot be written: No space left on device", fix="space")
+        self.saved.append(bytes(state.local))
 
     def send(self, link: LinkId, frame: bytes) -> None:
         self.sent.append(frame)
@@ -150,7 +157,7 @@ def driver_of(script: Script, work: Work, *, evaluate_every: int = 0) -> Driver:
     return Driver(
         cast("Engine", script),
         cast("Worker", work),
-        (cast("Store", work), Origin(b"", b"")),
+        (cast("Store", work), Origin(b"", b"", b"")),
         evaluate_every=evaluate_every,
         record=work.record,
     )
@@ -180,6 +187,59 @@ async def test_effects_are_carried_out_in_order_and_results_come_back() -> None:
     assert node.driver.seen.loss == 0.5
     assert node.driver.seen.model_digest == b"digest"
     assert not node.driver.half_mixed
+
+
+# --- what stays at home ---------------------------------------------------------------------
+
+
+@dataclass
+class HomeWork(Work):
+    """A worker with local state: each pass writes its number into the other slot."""
+
+    passes: int = 0
+
+    async def train(self, *arguments: object) -> dict[str, Any]:
+        self.passes += 1
+        self.local.raw(self.local.other)[:] = self.passes
+        return await super().train(*arguments)
+
+
+@pytest.fixture
+def home() -> Iterator[LocalState]:
+    file = Arena.create_file()
+    yield LocalState(file, 3)
+    os.close(file)
+
+
+async def test_a_state_goes_with_the_local_bytes_of_its_own_pass(home: LocalState) -> None:
+    script = Script(start=[Persist(STATE), TRAIN], trained=[Persist(STATE), MIX])
+    work = HomeWork(local=home)
+    async with running(script, work) as node:
+        await heard(script, "persisted", 2)
+        await heard(script, "mixed")
+        assert node.driver.final_model()[1] == bytes([1, 1, 1])
+        node.driver.leave()
+    assert work.saved == [bytes(3), bytes([1, 1, 1])]
+
+
+async def test_a_goodbye_before_the_end_of_a_pass_keeps_the_bytes_of_before(
+    home: LocalState,
+) -> None:
+    home.raw(0)[:] = 9
+    script = Script(start=[TRAIN], leave=[Persist(STATE)], persisted=[Left()])
+    work = HomeWork(local=home)
+
+    def left(name: str) -> None:
+        if name == "leave":
+            script.phase = Phase.LEFT
+
+    script.before = left
+    async with running(script, work) as node:
+        node.driver.leave()  # is heard before the pass has ended, or its end has come too late
+        await heard(script, "persisted")
+    assert work.passes == 1
+    assert work.saved == [bytes([9, 9, 9])]
+    assert node.driver.final_model()[1] == bytes([9, 9, 9])
 
 
 # --- the queue ------------------------------------------------------------------------------

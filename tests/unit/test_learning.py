@@ -152,6 +152,53 @@ def test_full_batches_do_not_depend_on_the_seed() -> None:
     assert trained(Line(batch_size=4), 1) != trained(Line(batch_size=4), 2)  # the twin
 
 
+def test_a_task_needs_no_settings_of_its_own() -> None:
+    task = load_task("digits")
+    assert {Task.model_fields[name].default for name in ("epochs", "batch_size")} == {1, 32}
+    assert Task.model_fields["learning_rate"].default == 0.1
+    assert task.fit.__func__ is Task.fit  # type: ignore[attr-defined]
+
+
+class Guess(Line):
+    """Learns without a gradient: a random step in the direction that helps."""
+
+    kind: ClassVar[str] = "guess"
+    returns: str = "loss"
+
+    def fit(self, model: nn.Module, samples: Samples, *, seed: int) -> float:
+        with torch.no_grad():
+            for _ in range(20):
+                before = self.loss(model, samples.inputs, samples.targets)
+                move = {name: 0.1 * torch.randn_like(p) for name, p in model.named_parameters()}
+                for name, parameter in model.named_parameters():
+                    parameter.add_(move[name])
+                if self.loss(model, samples.inputs, samples.targets) > before:
+                    for name, parameter in model.named_parameters():
+                        parameter.sub_(move[name])
+        if self.returns != "loss":
+            return {"nan": float("nan"), "nothing": None}[self.returns]  # type: ignore[return-value]
+        return float(self.loss(model, samples.inputs, samples.targets).detach())
+
+
+def test_how_a_task_learns_is_its_own_and_repeats_by_the_seed() -> None:
+    task = Guess()
+    model, samples = initial(task, 0), task.data(place()).train
+    losses = [local_pass(task, model, samples, seed=n) for n in range(10)]
+    assert losses[-1] < 0.1 * losses[0]
+    assert trained(task, 1) == trained(task, 1)
+    assert trained(task, 1) != trained(task, 2)
+
+
+@pytest.mark.parametrize(
+    ("returns", "said"), [("nan", "training loss is nan"), ("nothing", "NoneType, not a number")]
+)
+def test_a_fit_that_returns_no_loss_is_the_task_s_fault(returns: str, said: str) -> None:
+    task = Guess(returns=returns)
+    with pytest.raises(TaskError, match=said) as caught:
+        local_pass(task, initial(task, 0), task.data(place()).train, seed=0)
+    assert caught.value.fix
+
+
 def test_our_gradient_descent_is_torchs() -> None:
     assert trained(Line(), 3) == trained(WithTorchs(), 3)
 
@@ -260,9 +307,11 @@ def test_two_fresh_processes_agree_bit_for_bit_and_import_nothing_slow() -> None
         (lambda: Samples(torch.zeros(0, 1), torch.zeros(0)), "empty"),
         (lambda: Samples(torch.tensor([[1.0], [np.nan]]), torch.zeros(2)), "NaN"),
         (lambda: Samples(torch.zeros(2), torch.tensor([np.inf, 0.0])), "infinity"),
-        (lambda: Samples(np.zeros((2, 1)), torch.zeros(2)), "ndarray"),  # type: ignore[arg-type]
+        (lambda: Samples([[0.0]], torch.zeros(1)), "list, neither"),  # type: ignore[arg-type]
+        (lambda: Samples(np.array([["a"]]), torch.zeros(1)), "not of numbers"),
+        (lambda: Samples(np.array([[1e300]]), torch.zeros(1)), "infinity"),
     ],
-    ids=["lengths", "empty", "nan", "inf", "numpy"],
+    ids=["lengths", "empty", "nan", "inf", "list", "text", "beyond float32"],
 )
 def test_bad_samples_are_refused_with_a_fix(make: Callable[[], Samples], said: str) -> None:
     with pytest.raises(TaskError, match=said) as caught:

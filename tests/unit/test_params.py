@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gossipfl.errors import TaskError
-from gossipfl.params import Layout
+from gossipfl.params import Layout, LocalLayout, saved_parts
 from gossipfl.types import DIGEST_BYTES
 
 
@@ -189,3 +189,168 @@ def test_a_wrong_vector_is_our_own_bug(vector: np.ndarray) -> None:
     model = nn.Linear(2, 1)
     with pytest.raises(TypeError, match="contiguous float32"):
         Layout.of(model).write(model, vector)
+
+
+# --- what stays at home
+
+
+class Mixed(nn.Module):
+    """Every kind of tensor a state_dict may hold, some tied, some without a place in numpy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(3, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.head = nn.Linear(4, 2)
+        self.again = nn.Linear(4, 2)
+        self.again.weight = self.head.weight
+        self.register_buffer("scale", torch.tensor(1.5, dtype=torch.bfloat16))
+        self.register_buffer("flags", torch.tensor([True, False, True]))
+        self.register_buffer("wide", torch.tensor([[1.0, -0.0]], dtype=torch.float64))
+        self.register_buffer("none", torch.zeros(0, 3, dtype=torch.int32))
+        self.register_buffer("scratch", torch.zeros(9), persistent=False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.norm(self.body(inputs)))
+        return found
+
+
+BODY = ("body.*", "norm.weight", "norm.bias")
+
+
+def local_of(model: nn.Module, *share: str) -> LocalLayout:
+    return LocalLayout.of(model, Layout.of(model, share or ("*",)))
+
+
+def names_of(layout: LocalLayout) -> set[str]:
+    return {part.name for part in layout.parts}
+
+
+def test_what_stays_is_all_of_the_state_dict_that_does_not_travel() -> None:
+    model = Mixed()
+    layout = Layout.of(model, BODY)
+    local = LocalLayout.of(model, layout)
+    assert names_of(local) == {
+        *("head.weight", "head.bias", "again.bias", "scale", "flags", "wide", "none"),
+        *("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"),
+    }
+    assert {*layout.names, *names_of(local), "again.weight"} == set(model.state_dict())
+    assert local.nbytes == sum(part.stop - part.start for part in local.parts)
+
+
+def test_statistics_are_shared_by_default_and_kept_by_a_pattern_and_counters_always_stay() -> None:
+    assert names_of(local_of(normed())) == {"1.num_batches_tracked"}
+    kept = local_of(normed(), "*.weight", "*.bias")
+    assert names_of(kept) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    assert local_of(nn.Linear(2, 2)).parts == ()
+    assert local_of(nn.Linear(2, 2)).nbytes == 0
+
+
+def test_local_bytes_come_back_bit_for_bit_whatever_their_type() -> None:
+    model, other = Mixed(), Mixed()
+    for number, tensor in enumerate(model.state_dict().values()):
+        tensor.copy_(torch.full_like(tensor, number % 3))
+    layout = local_of(model, "body.*", "norm.weight", "norm.bias")
+    raw = np.zeros(layout.nbytes, np.uint8)
+    layout.read(model, raw)
+    raw.flags.writeable = False
+    layout.write(other, raw)
+    for name in names_of(layout):
+        mine, theirs = model.state_dict()[name], other.state_dict()[name]
+        assert torch.equal(mine, theirs)
+        assert mine.dtype == theirs.dtype
+    assert other.head.weight is other.again.weight
+    again = np.zeros(layout.nbytes, np.uint8)
+    layout.read(other, again)
+    assert again.tobytes() == raw.tobytes()
+
+
+def test_a_model_keeps_no_reference_to_the_bytes_it_was_given() -> None:
+    model = normed()
+    layout = local_of(model)
+    raw = np.ones(layout.nbytes, np.uint8)
+    layout.write(model, raw)
+    raw[:] = 0
+    assert int(model[1].num_batches_tracked) == 0x0101010101010101  # type: ignore[index]
+
+
+def test_the_local_digest_sees_type_shape_and_name() -> None:
+    digests = set()
+    for name, tensor in (
+        ("a", torch.zeros(2, dtype=torch.int64)),
+        ("b", torch.zeros(2, dtype=torch.int64)),
+        ("a", torch.zeros(1, 2, dtype=torch.int64)),
+        ("a", torch.zeros(4, dtype=torch.int32)),
+    ):
+        model = nn.Linear(1, 1)
+        model.register_buffer(name, tensor)
+        digests.add(local_of(model).digest)
+    assert len(digests) == 4
+    assert len(local_of(nn.Linear(1, 1)).digest) == DIGEST_BYTES
+
+
+def test_wrong_bytes_are_our_own_bug_and_a_changed_model_the_task_s() -> None:
+    model = normed()
+    layout = local_of(model)
+    for raw in (np.zeros(7, np.uint8), np.zeros(8, np.int8)):
+        with pytest.raises(TypeError, match="8 bytes"):
+            layout.write(model, raw)  # type: ignore[arg-type]
+    layout.write(model, np.zeros(8, np.uint8))
+    with pytest.raises(TaskError, match=r"num_batches_tracked has changed.*now gone"):
+        layout.write(nn.Linear(3, 4), np.zeros(8, np.uint8))
+
+
+class Odd(nn.Linear):
+    def get_extra_state(self) -> object:
+        return torch.zeros(1)
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+
+def test_a_state_that_is_no_buffer_is_refused_with_the_fix() -> None:
+    with pytest.raises(TaskError, match="_extra_state, which is neither") as caught:
+        local_of(Odd(1, 1))
+    assert "register_buffer" in caught.value.fix
+
+
+def test_a_type_that_no_file_holds_is_refused_by_name() -> None:
+    model = nn.Linear(1, 1)
+    model.register_buffer("phase", torch.zeros(1, dtype=torch.complex128))
+    with pytest.raises(TaskError, match="phase is complex128"):
+        local_of(model)
+
+
+def test_a_double_stays_home_by_share_and_may_not_travel() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1).double())
+    with pytest.raises(TaskError, match=r"1.weight is float64"):
+        local_of(model)
+    assert names_of(local_of(model, "0.*")) == {"1.weight", "1.bias"}
+
+
+def test_a_tied_tensor_travels_under_all_its_names_or_stays() -> None:
+    assert names_of(local_of(Mixed(), "body.*")) >= {"head.weight", "head.bias", "again.bias"}
+    with pytest.raises(TaskError, match=r"head.weight and again.weight are one tensor") as caught:
+        Layout.of(Mixed(), ("body.*", "head.*"))
+    assert caught.value.fix
+    assert "head.weight" in Layout.of(Mixed(), ("head.*", "again.*")).names
+
+
+def test_a_pattern_that_matches_nothing_is_a_slip_of_the_pen() -> None:
+    with pytest.raises(TaskError, match=r"matches 'boddy.weight'") as caught:
+        Layout.of(Mixed(), ("body.*", "boddy.weight"))
+    assert "Did you mean 'body.weight'" in caught.value.fix
+    with pytest.raises(TaskError, match="num_batches_tracked"):  # a counter never travels
+        Layout.of(normed(), ("0.*", "1.num_batches_tracked"))
+
+
+def test_a_file_s_parts_are_the_state_dict_s_keys_and_tied_names_lie_in_one_place() -> None:
+    model = Mixed()
+    layout = Layout.of(model, BODY)
+    parts = saved_parts(model, layout, LocalLayout.of(model, layout))
+    assert [part.name for part in parts] == list(model.state_dict())
+    by_name = {part.name: part for part in parts}
+    assert by_name["head.weight"][1:] == by_name["again.weight"][1:]
+    assert (by_name["scale"].dtype, by_name["flags"].dtype) == ("BF16", "BOOL")
+    assert not by_name["body.weight"].local
+    assert by_name["wide"].local

@@ -45,6 +45,7 @@ def test_a_neighbor_is_reported_as_the_engine_knows_it() -> None:
         world.link(one, other)
     unheard = neighbor_report(world.nodes[A].engine, PeerId("d"), 0.0)
     assert (unheard["last_heard_s"], unheard["up"], unheard["round"]) == (None, False, -1)
+    assert [unheard[f"accepted_{key}"] for key in ("round", "incarnation", "s")] == [None] * 3
     for other in "abc":
         world.link("d", other)
     world.run(0.33)
@@ -54,5 +55,28 @@ def test_a_neighbor_is_reported_as_the_engine_knows_it() -> None:
     assert report["refused"] == {str(Refusal.BAD_SIGNATURE): 1}
     assert report["deltas_accepted"] == report["round"] + 1 > 3
     assert report["last_heard_s"] == pytest.approx(2.0)
+    assert (report["accepted_round"], report["accepted_incarnation"]) == (report["round"], 1)
+    assert 2.0 <= report["accepted_s"] < 2.2
     assert (report["up"], report["live"], report["staleness"]) == (True, True, 0)
     assert (report["incarnation"], report["snapshots_accepted"], report["missed"]) == (1, 0, 0)
+
+
+def test_what_was_accepted_names_the_start_that_signed_it_not_the_one_that_greeted_last() -> None:
+    world = World(federation("abcd"))
+    for name in "abcd":
+        world.start(name)
+    for one, other in ("ab", "ac", "ad", "bc", "bd", "cd"):
+        world.link(one, other)
+    world.run(0.33)
+    saved = world.kill("b")
+    before = neighbor_report(world.nodes[A].engine, B, world.now)
+    world.start("b", saved)
+    world.link_to_all("b")
+    world.run(world.now + 0.01)  # it has greeted, and trains
+    greeted = neighbor_report(world.nodes[A].engine, B, world.now)
+    assert (greeted["incarnation"], greeted["accepted_incarnation"]) == (2, 1)
+    assert greeted["accepted_round"] == before["accepted_round"]
+    world.run(world.now + 0.4)
+    again = neighbor_report(world.nodes[A].engine, B, world.now)
+    assert (again["incarnation"], again["accepted_incarnation"]) == (2, 2)
+    assert again["accepted_round"] > before["accepted_round"]

@@ -3,11 +3,12 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gossipfl.errors import StoreError
-from node.status import SOCKET_NAME, StatusServer, ask
+from gossipfl.errors import ConfigError, StoreError
+from node.status import SOCKET_NAME, StatusServer, ask, ask_reload
 from node.verbs.status import _head
 
 
@@ -45,14 +46,40 @@ async def test_what_stands_in_the_socket_s_place_is_told_and_nothing_is_left_ope
         assert await ask(tmp_path) == {}
 
 
+async def test_a_reload_is_answered_or_refused_in_the_node_s_own_words(tmp_path: Path) -> None:
+    outcomes: list[dict[str, Any] | StoreError] = [
+        {"changed": True},
+        StoreError("the disk is full", fix="Free some space."),
+    ]
+
+    async def reload() -> dict[str, Any]:
+        found = outcomes.pop(0)
+        if isinstance(found, StoreError):
+            raise found
+        return found
+
+    async with StatusServer(tmp_path / SOCKET_NAME, dict, reload):
+        assert await ask_reload(tmp_path) == {"changed": True}
+        with pytest.raises(ConfigError, match="the disk is full") as caught:
+            await ask_reload(tmp_path)
+        assert caught.value.fix == "Free some space."
+    with pytest.raises(ConfigError, match="no node answers"):
+        await ask_reload(tmp_path)
+
+
 def test_the_page_says_how_many_liars_are_withstood() -> None:
     answer = {
         **{"member": "a", "federation": "hearts", "phase": "collecting", "degraded": None},
         **{"round": 3, "rounds": 9, "waits_for": [], "measures": {}, "loss": 0.5, "incarnation": 1},
+        **{"device": "cpu", "exchanged_s": 1.26},
         **{"bytes_in": 0, "bytes_out": 0, "tolerance": 2, "graph_bound": 1},
     }
     said = "\n".join(_head(answer))
     assert "lying neighbors withstood: at most 2 by this node's degree, 1 by the graph" in said
+    assert "trains on cpu; newest update of a neighbor: 1.3 s ago" in said
+    assert "newest update of a neighbor: none yet" in "\n".join(
+        _head(answer | {"exchanged_s": None})
+    )
     assert "starting" in "\n".join(_head(answer | {"phase": "starting", "round": None}))
 
 

@@ -15,10 +15,11 @@ import pytest
 from gossipfl.effects import DurableState
 from gossipfl.errors import StoreError
 from gossipfl.types import Vector
-from node.store import FileSystem, Origin, OsFiles, Store
+from node.files import FileSystem, OsFiles
+from node.store import Origin, Store
 
 HERE = Path("/store")
-ORIGIN = Origin(federation=b"f" * 32, layout=b"l" * 32)
+ORIGIN = Origin(federation=b"f" * 32, layout=b"l" * 32, local_layout=b"o" * 32)
 
 
 def vector(*values: float) -> Vector:
@@ -34,6 +35,7 @@ def state(round_: int = 3, **changes: object) -> DurableState:
         incarnation=round_,
         model=vector(1.0, -0.0, round_),
         public=vector(1.0, 0.5, round_),
+        local=bytes(range(round_)),
     )
     return replace(start, **changes)  # type: ignore[arg-type]
 
@@ -47,7 +49,7 @@ def same(one: DurableState | None, other: DurableState | None) -> bool:
     vectors = ((one.model, other.model), (one.public, other.public))
     return all(mine.tobytes() == theirs.tobytes() for mine, theirs in vectors) and all(
         getattr(one, name) == getattr(other, name)
-        for name in ("round", "stage", "offered_round", "offered_digest", "incarnation")
+        for name in ("round", "stage", "offered_round", "offered_digest", "incarnation", "local")
     )
 
 
@@ -254,7 +256,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def test_what_was_saved_is_loaded_bit_by_bit(store: Store) -> None:
     assert store.load(ORIGIN) is None
     odd = vector(np.nan, -np.inf, -0.0)
-    for saved in (OLD, NEW, state(5, model=odd, public=odd), state(6, stage="offered")):
+    others = (state(5, model=odd, public=odd), state(6, stage="offered"), state(local=b""))
+    for saved in (OLD, NEW, *others, state(local=np.arange(999, dtype=np.uint8).data)):
         store.save(saved, ORIGIN)
         loaded = store.load(ORIGIN)
         assert same(loaded, saved)
@@ -315,6 +318,7 @@ def test_every_flipped_byte_and_every_truncation_is_noticed(store: Store, name: 
     [
         (replace(ORIGIN, federation=b"g" * 32), "another federation"),
         (replace(ORIGIN, layout=b"m" * 32), "another shape"),
+        (replace(ORIGIN, local_layout=b"m" * 32), "another shape"),
     ],
 )
 def test_the_state_of_something_else_is_refused(store: Store, origin: Origin, message: str) -> None:
