@@ -10,22 +10,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from gossipfl.attacks.attack import Attack, load_attack
 from gossipfl.codecs.codec import Codec, load_codec
 from gossipfl.deadline import Bounds
 from gossipfl.errors import ConfigError
-from gossipfl.federation import NAME, Constitution, Federation, MemberEntry, doubles
+from gossipfl.federation import Constitution, Federation, MemberEntry, doubles
 from gossipfl.learning.task_source import pin
 from gossipfl.mixing.rule import MixingRule, check_degree, load_rule
 from gossipfl.setup import Limits
 from gossipfl.types import PeerId
 from node.certificates import read_certificate, read_key
-from node.settings import PATHS, NodeSettings
-from node.tables import Problems, anchor, override, read_toml, validated
+from node.home import node_table
+from node.settings import NodeSettings
+from node.tables import Problems, read_toml, validated
 from topology.analysis import (
     byzantine_bound,
     check_connected,
@@ -38,7 +39,7 @@ from topology.graphs.graph import load_graph
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["NodeConfig", "load_federation", "load_node", "store_of"]
+__all__ = ["NodeConfig", "load_federation", "load_node"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def load_node(
         ConfigError: naming everything that is wrong with either file.
     """
     problems = Problems()
-    table, origins = _node_table(path, overrides, environment, problems)
+    table, origins = node_table(path, overrides, environment, problems)
     settings = validated(NodeSettings, table, str(path), problems, origins)
     named = table.get("federation")
     loaded = _load_federation(named, problems) if isinstance(named, Path) else None
@@ -137,57 +138,6 @@ def load_node(
     problems.tell()
     assert config is not None
     return config
-
-
-def store_of(
-    path: Path, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
-) -> Path:
-    """Return where the node of a node.toml keeps its state; all else in the file may be wrong.
-
-    Args:
-        path: of node.toml.
-        overrides: as for `load_node`.
-        environment: as for `load_node`.
-
-    Raises:
-        ConfigError: the file cannot be read, an override is none, or no store can be told from it.
-    """
-    problems = Problems()
-    table, origins = _node_table(path, overrides, environment, problems)
-    fields = {key: table[key] for key in _Home.model_fields if key in table}
-    home = validated(_Home, fields, str(path), problems, origins)
-    problems.tell()
-    assert home is not None
-    return home.store
-
-
-class _Home(BaseModel):
-    """The part of node.toml that says where a running node is found."""
-
-    model_config = NodeSettings.model_config
-
-    member: str = Field(pattern=NAME, description="this machine's name in the member list")
-    store: Path = Field(description="directory of this node's state, a path in quotes")
-
-
-def _node_table(
-    path: Path,
-    overrides: Sequence[str],
-    environment: Mapping[str, str] | None,
-    problems: Problems,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Read node.toml with its overrides; return also where each overridden key comes from."""
-    table = read_toml(path, problems)
-    if table is None:
-        problems.tell()
-    assert table is not None
-    here = path.absolute().parent
-    anchor(table, PATHS, here)
-    given = os.environ if environment is None else environment
-    origins = override(table, overrides, given, PATHS, problems)
-    # Without a member, any path will do: the missing member is what is told.
-    table.setdefault("store", here / f"{table.get('member', '')}.state")
-    return table, origins
 
 
 @dataclass(frozen=True)

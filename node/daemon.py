@@ -17,6 +17,7 @@ from gossipfl.errors import ConfigError, GossipError, StoreError
 from gossipfl.report import RoundRecord
 from gossipfl.types import PeerId
 from node import parts
+from node.client import SOCKET_NAME
 from node.config import NodeConfig
 from node.driver import Driver, Observations
 from node.links import Links
@@ -25,7 +26,7 @@ from node.model_file import MODEL_NAME, ModelFile
 from node.records import RECORDS_NAME, recording, recount
 from node.reload import Changes, Request, Requests, changes
 from node.signals import signals
-from node.status import SOCKET_NAME, StatusServer, describe, starting
+from node.status import StatusServer, describe, starting
 from node.store import Origin, Store
 from node.worker import Worker
 

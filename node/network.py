@@ -18,7 +18,7 @@ from blake3 import blake3
 from gossipfl.errors import ConfigError, FederationFailed
 from gossipfl.wire.identity import Identity
 from node.certificates import make_certificate, write_key
-from node.status import ask
+from node.client import ask
 
 __all__ = ["Member", "Network", "NodeView", "Plan"]
 
@@ -159,7 +159,7 @@ class Network:
             if node.process is None or node.process.returncode is not None:
                 continue
             with suppress(ConfigError):  # it is starting or just ended
-                node.status = await ask(node.store)
+                node.status = await asyncio.to_thread(ask, node.store)
             used = _pss_kb(node.process.pid, node.status.get("worker_pid"))
             if used is not None:
                 node.peak_kb = max(used, node.peak_kb or 0)

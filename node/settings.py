@@ -12,10 +12,7 @@ from gossipfl.federation import NAME, parse_address
 from gossipfl.setup import Limits
 from node.proxy import Proxy, parse_proxy
 
-__all__ = ["PATHS", "DeadlineSettings", "LimitSettings", "NodeSettings"]
-
-PATHS: Final = ("key", "federation", "data", "store")
-"""Keys of node.toml that name files; relative ones are relative to node.toml."""
+__all__ = ["DeadlineSettings", "LimitSettings", "NodeSettings"]
 
 _LIMITS: Final = Limits()  # the engine's own defaults, said once
 

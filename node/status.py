@@ -5,31 +5,25 @@ HTTP over a Unix socket in the store directory: `gossipfl status` reads it, and 
 
 import os
 import socket
-import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-import aiohttp
 from aiohttp import web
 
 from gossipfl.errors import ConfigError, GossipError, StoreError
 from gossipfl.report import neighbor_report
 from gossipfl.types import Seconds
+from node.client import REFUSED, short_path
 from node.config import NodeConfig
 from node.driver import Driver
 from node.links import Links
 from node.worker import Worker
 
-__all__ = ["SOCKET_NAME", "StatusServer", "ask", "ask_reload", "describe", "short_path", "starting"]
+__all__ = ["StatusServer", "describe", "starting"]
 
-SOCKET_NAME = "status.sock"
-_PATH_BYTES_MAX = 100  # AF_UNIX takes 104 to 108 bytes, by system
 _CLOSE_S = 1.0  # for answers on their way; whoever asks must not hold up a node that leaves
-_ANSWER_S = 5.0  # a node that does not answer its own machine in this time hangs
-_RELOAD_S = 600.0  # a task may take long to load its data, and the node goes on meanwhile
-_REFUSED = 409  # HTTP's Conflict: the files cannot be taken over
 
 
 def describe(
@@ -201,69 +195,4 @@ class StatusServer:
             return web.json_response(await self._reload())
         except GossipError as error:
             refused = {"code": error.code, "message": error.message, "fix": error.fix}
-            return web.json_response(refused, status=_REFUSED)
-
-
-async def ask(store: Path) -> dict[str, Any]:
-    """Return the status of the node whose store this is.
-
-    Raises:
-        ConfigError: no node runs there, or it does not answer.
-    """
-    _, answer = await _exchange(store, "GET", "status", _ANSWER_S)
-    return answer
-
-
-async def ask_reload(store: Path) -> dict[str, Any]:
-    """Make the node whose store this is read its files again; return what changed.
-
-    Raises:
-        ConfigError: no node runs there, or it goes on as it was; its own words say why.
-    """
-    status, answer = await _exchange(store, "POST", "reload", _RELOAD_S)
-    if status == _REFUSED:
-        raise ConfigError(answer["message"], fix=answer["fix"])
-    return answer
-
-
-async def _exchange(
-    store: Path, method: str, what: str, seconds: Seconds
-) -> tuple[int, dict[str, Any]]:
-    path = store / SOCKET_NAME
-    timeout = aiohttp.ClientTimeout(total=seconds)
-    try:
-        with short_path(path) as name:
-            async with (
-                aiohttp.UnixConnector(name) as connector,
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.request(method, f"http://node/{what}") as response,
-            ):
-                answer: dict[str, Any] = await response.json()
-                return response.status, answer
-    except (OSError, aiohttp.ClientError) as error:  # a timeout is an OSError
-        raise ConfigError(
-            f"no node answers at {path}: {error or type(error).__name__}",
-            fix="Is it running? Start it with `gossipfl run NODE.TOML`.",
-        ) from error
-
-
-@contextmanager
-def short_path(path: Path) -> Iterator[str]:
-    """Yield a name of a socket that is short enough for one, valid while the context lasts.
-
-    Raises:
-        ConfigError: the path is longer than a socket's may be, and this system has no other name.
-    """
-    if len(os.fsencode(path)) <= _PATH_BYTES_MAX:
-        yield str(path)
-    elif sys.platform == "linux":
-        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-        try:
-            yield f"/proc/self/fd/{directory}/{path.name}"
-        finally:
-            os.close(directory)
-    else:
-        raise ConfigError(
-            f"the path {path} is too long for a socket",
-            fix=f"Set `store` so that it has at most {_PATH_BYTES_MAX} bytes with {SOCKET_NAME}.",
-        )
+            return web.json_response(refused, status=REFUSED)

@@ -47,14 +47,12 @@ def health(
 
     Example: gossipfl health node.toml --within 120
     """
-    import asyncio
-
-    from node.config import store_of
-    from node.status import ask
+    from node.client import ask
+    from node.home import store_of
 
     store = store_of(config, changes or [])
     try:
-        answer = asyncio.run(ask(store))
+        answer = ask(store)
     except ConfigError as error:
         raise Unhealthy(error.message, fix=error.fix) from error
     healthy, why = judge(answer, within, grace)

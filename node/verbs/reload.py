@@ -19,12 +19,10 @@ def reload(
 
     Example: gossipfl reload cleveland.toml
     """
-    import asyncio
+    from node.client import ask_reload
+    from node.home import store_of
 
-    from node.config import store_of
-    from node.status import ask_reload
-
-    answer = asyncio.run(ask_reload(store_of(config, changes or [])))
+    answer = ask_reload(store_of(config, changes or []))
     if not answer["changed"]:
         return Result(answer, "Nothing has changed; the node goes on as it was.")
     last = f"The node runs with these files now, as its start {answer['incarnation']}."

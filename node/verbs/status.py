@@ -17,12 +17,10 @@ def status(
 
     Example: gossipfl status cleveland.toml
     """
-    import asyncio
+    from node.client import ask
+    from node.home import store_of
 
-    from node.config import store_of
-    from node.status import ask
-
-    answer = asyncio.run(ask(store_of(config, changes or [])))
+    answer = ask(store_of(config, changes or []))
     return Result(answer, _page(answer))
 
 

@@ -161,7 +161,7 @@ def _names(table: dict[str, Any], graph: "Graph", nodes: int | None) -> tuple[st
         )
     names = [row.get("name") for row in rows]
     for place, name in enumerate(names):
-        if not isinstance(name, str) or not re.match(NAME, name):
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
             raise ConfigError(
                 f"member {place + 1}: {name!r} is no name"
                 if name

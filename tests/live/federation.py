@@ -17,9 +17,9 @@ import psutil
 
 from gossipfl.errors import ConfigError
 from gossipfl.tasks.heart_disease import HOSPITALS
+from node.client import ask
 from node.network import Member, Network, Plan
 from node.output import ExitCode
-from node.status import ask
 from node.store import LENGTH_BYTES, MAGIC
 
 Status: TypeAlias = dict[str, Any]
@@ -287,7 +287,7 @@ class Nodes:
         return self.views[name].store
 
     async def status(self, name: str) -> Status:
-        return await ask(self.store(name))
+        return await asyncio.to_thread(ask, self.store(name))
 
     async def until(
         self, name: str, reached: Callable[[Status], object], seconds: float = PATIENCE_S

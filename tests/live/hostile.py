@@ -25,8 +25,8 @@ from gossipfl.wire.chunks import DATA_TAG, Payload, data_message
 from gossipfl.wire.frame import Body, Hello, Kind, Offer, Part, Refused, Sealer, Want, open_frame
 from gossipfl.wire.identity import Identity
 from node.certificates import make_certificate, write_key
+from node.client import ask
 from node.config import load_federation
-from node.status import ask
 from node.tls import client_context
 from tests.live.linking import free_ports
 
@@ -194,7 +194,7 @@ class Victim:
         return [float(took) for pid, took in rows if int(pid) == self.pid]
 
     async def status(self) -> Status:
-        return await ask(self.directory / "victim.state")
+        return await asyncio.to_thread(ask, self.directory / "victim.state")
 
     async def until(self, reached: Callable[[Status], object]) -> Status:
         """Ask until an answer is as wanted; return it."""

@@ -19,8 +19,8 @@ import pytest
 
 from gossipfl.wire.identity import Identity
 from node.certificates import make_certificate
+from node.client import SOCKET_NAME
 from node.output import ExitCode
-from node.status import SOCKET_NAME
 from tests.live.federation import Nodes, Process, Status, accepted, closed_rounds, row
 
 LEAVE_S = 10.0

@@ -13,7 +13,8 @@ import pytest
 from gossipfl.errors import ConfigError
 from gossipfl.wire.identity import Identity
 from node.certificates import make_certificate, write_key
-from node.config import NodeConfig, load_federation, load_node, store_of
+from node.config import NodeConfig, load_federation, load_node
+from node.home import store_of
 from node.settings import NodeSettings
 
 FEDERATION = """\

@@ -1,5 +1,6 @@
 """The status socket: only its own user can open it, and what stands in its way is told."""
 
+import asyncio
 import os
 import stat
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 
 from gossipfl.errors import ConfigError, StoreError
-from node.status import SOCKET_NAME, StatusServer, ask, ask_reload
+from node.client import SOCKET_NAME, ask, ask_reload
+from node.status import StatusServer
 from node.verbs.status import _head
 
 
@@ -22,7 +24,7 @@ async def test_the_socket_is_private_from_its_first_moment_and_gone_at_the_end(
         monkeypatch.setattr(os, "chmod", None)  # afterwards would be too late
         async with StatusServer(path, lambda: {"round": 3}):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
-            assert await ask(tmp_path) == {"round": 3}
+            assert await asyncio.to_thread(ask, tmp_path) == {"round": 3}
         assert os.umask(0) == 0
     finally:
         os.umask(before)
@@ -43,7 +45,7 @@ async def test_what_stands_in_the_socket_s_place_is_told_and_nothing_is_left_ope
     assert len(os.listdir("/dev/fd")) == before
     path.rmdir()
     async with StatusServer(path, dict):
-        assert await ask(tmp_path) == {}
+        assert await asyncio.to_thread(ask, tmp_path) == {}
 
 
 async def test_a_reload_is_answered_or_refused_in_the_node_s_own_words(tmp_path: Path) -> None:
@@ -59,12 +61,12 @@ async def test_a_reload_is_answered_or_refused_in_the_node_s_own_words(tmp_path:
         return found
 
     async with StatusServer(tmp_path / SOCKET_NAME, dict, reload):
-        assert await ask_reload(tmp_path) == {"changed": True}
+        assert await asyncio.to_thread(ask_reload, tmp_path) == {"changed": True}
         with pytest.raises(ConfigError, match="the disk is full") as caught:
-            await ask_reload(tmp_path)
+            await asyncio.to_thread(ask_reload, tmp_path)
         assert caught.value.fix == "Free some space."
     with pytest.raises(ConfigError, match="no node answers"):
-        await ask_reload(tmp_path)
+        await asyncio.to_thread(ask_reload, tmp_path)
 
 
 def test_the_page_says_how_many_liars_are_withstood() -> None:
