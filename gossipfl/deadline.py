@@ -42,6 +42,7 @@ class Deadline:
         self._bounds = bounds
         self._byzantine = byzantine
         self._typical: deque[Seconds] = deque(maxlen=_HISTORY)
+        self._median: Seconds = 0.0  # of `_typical`
         self._opened: Seconds = 0.0
         self._asked: Seconds = 0.0
         self._own: Seconds = 0.0  # what one's own update took
@@ -74,10 +75,11 @@ class Deadline:
         bounds = self._bounds
         if self._typical:
             # Where a node itself has slowed down, so may the others: they run the same task
-            wait = self._clamp(max(median(self._typical), self._own))
+            wait = self._clamp(self._median if self._median > self._own else self._own)
         else:
             wait = self._first_wait(expected)
-        return max(self._opened + wait, self._asked + bounds.min_s)
+        due, soonest = self._opened + wait, self._asked + bounds.min_s
+        return due if due > soonest else soonest
 
     def due_first(self, expected: int, wait_max: Seconds) -> Seconds:
         """Return when a round is due whose answers are of another kind than the usual ones."""
@@ -92,6 +94,7 @@ class Deadline:
         counted = len(self._arrivals) - self._byzantine
         if counted > 0:
             self._typical.append(sorted(self._arrivals.values())[counted - 1])
+            self._median = median(self._typical)
 
     def _first_wait(self, expected: int) -> Seconds:
         """Return the wait that this round's own answers give, once all but `b` have come.
@@ -106,4 +109,7 @@ class Deadline:
 
     def _clamp(self, typical: Seconds) -> Seconds:
         bounds = self._bounds
-        return min(max(bounds.factor * typical, bounds.min_s), bounds.max_s)
+        wait = bounds.factor * typical
+        if wait < bounds.min_s:
+            wait = bounds.min_s
+        return wait if wait < bounds.max_s else bounds.max_s

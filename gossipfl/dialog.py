@@ -6,6 +6,7 @@ The dialog decides whether a frame holds and answers it; when a round ends is th
 from collections.abc import Callable
 from typing import ClassVar, TypeAlias
 
+from gossipfl.agreement import check_agreement
 from gossipfl.effects import (
     Drop,
     Effect,
@@ -20,7 +21,6 @@ from gossipfl.effects import (
     UpdateAccepted,
 )
 from gossipfl.errors import PeerFault, Refusal
-from gossipfl.federation import diff
 from gossipfl.inbox import AHEAD_MAX, BEHIND_MAX, EquivocationFault, Inbox
 from gossipfl.membership import Accepted, Link, Membership, Peer, jump_target
 from gossipfl.outbox import Outbox
@@ -41,12 +41,12 @@ from gossipfl.wire.frame import (
     Roster,
     Sealer,
     Want,
-    open_frame,
 )
 
 __all__ = ["Dialog"]
 
 _SERVED_MAX = 16  # pieces one want may ask for: twice an honest receiver's window
+_LEAD_MAX = BEHIND_MAX // 2  # rounds; the rows of those who are behind must still count
 _FATAL = {Refusal.WRONG_FEDERATION, Refusal.WRONG_LAYOUT, Refusal.STALE_INCARNATION}
 
 _Answer: TypeAlias = "Callable[[Dialog, Link, Frame, Seconds], list[Effect]]"
@@ -73,6 +73,8 @@ class Dialog:
         self._membership, self._inbox, self._outbox = parties
         self._byzantine = setup.rule.byzantine
         self._standing = standing
+        self._open_frame = setup.open_frame
+        self._last: Round = federation.constitution.rounds - 1
         self.snapshot_wanted: list[Link] = []  # answered once the engine has made it
 
     # --- links ---------------------------------------------------------------------------------
@@ -109,28 +111,21 @@ class Dialog:
 
     def _control(self, link: Link, message: bytes, now: Seconds) -> list[Effect]:
         peer = link.peer
-        frame = open_frame(message, peer.key, self._membership.own_key)
+        frame = self._open_frame(message, peer.key, self._membership.own_key)
+        # First: what differs says more than that a member's counters went back, as both do where
+        # it comes with another federation and another store
+        check_agreement(frame, self._federation.constitution, self._layout)
+        newest = peer.window.incarnation
         refusal = peer.window.admit(frame.incarnation, frame.sequence)
         if refusal is not None:
-            raise PeerFault(refusal, f"frame {frame.sequence} of start {frame.incarnation}")
+            detail = f"frame {frame.sequence} of start {frame.incarnation} comes again"
+            if refusal is Refusal.STALE_INCARNATION:
+                detail = f"this is start {frame.incarnation}, and start {newest} was here"
+            raise PeerFault(refusal, f"{detail}; is that member's store lost?")
         peer.frames += 1
-        self._check_agreement(frame)
         if not link.up and not isinstance(frame.body, Hello | Refused):
             raise PeerFault(Refusal.NO_HELLO, "the first frame on a link is a hello")
         return self._answer[type(frame.body)](self, link, frame, now)
-
-    def _check_agreement(self, frame: Frame) -> None:
-        if isinstance(frame.body, Refused):
-            return  # its sender may see another federation, and says so
-        mine = self._federation.constitution
-        if frame.federation != mine.digest:
-            theirs = frame.body.constitution if isinstance(frame.body, Hello) else ""
-            lines = diff(mine.text, theirs) if theirs else []
-            detail = "; ".join(lines) or "another digest"
-            raise PeerFault(Refusal.WRONG_FEDERATION, f"federation files differ: {detail}")
-        if frame.layout != self._layout:
-            detail = "the models differ in names, shapes or types of parameters"
-            raise PeerFault(Refusal.WRONG_LAYOUT, detail)
 
     def _on_hello(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
         hello, peer = frame.body, link.peer
@@ -138,12 +133,12 @@ class Dialog:
         if link.up:
             raise PeerFault(Refusal.FLOOD, "a second hello on one link")
         first = peer.current is None
-        if frame.incarnation > peer.incarnation:
+        if anew := frame.incarnation > peer.incarnation:
             self._inbox.restarted(peer.id)
+        peer.greets(anew=anew)
         peer.offered_round = max(peer.offered_round, frame.round)
         differ = hello.members != self._federation.members_digest
         peer.members_differ = differ
-        peer.refuses_us.clear()  # what it still refuses, it says again
         effects: list[Effect] = [
             Drop(extra.id, "another link to this member stays")
             for extra in self._membership.greet(link, frame.incarnation)
@@ -185,7 +180,8 @@ class Dialog:
         own = self._standing.round
         if not own - BEHIND_MAX <= frame.round:
             raise PeerFault(Refusal.STALE_ROUND, f"round {frame.round} offered in round {own}")
-        if frame.round > (horizon := self._horizon()):
+        near = frame.round <= min(own + AHEAD_MAX, self._last)  # whatever the others claim
+        if not near and frame.round > (horizon := self._horizon()):
             peer.far = True
             detail = f"round {frame.round} offered, at most {horizon} is plausible"
             raise PeerFault(Refusal.FAR_ROUND, detail)
@@ -193,12 +189,19 @@ class Dialog:
     def target(self) -> Round:
         """Return the round that b + 1 linked neighbors have reached, which is where all belong."""
         rounds = [peer.offered_round for peer in self._membership.linked]
-        last = self._federation.constitution.rounds - 1
-        return min(jump_target(rounds, self._byzantine), last)
+        return min(jump_target(rounds, self._byzantine), self._last)
+
+    def runs_away(self, live: int) -> bool:
+        """Whether the node is ahead of what neighbors take, with so few live that nothing is mixed.
+
+        Then those that are silent are waited for, or a few fast nodes would end by themselves.
+        """
+        if not live <= self._byzantine < len(self._membership.linked):
+            return False
+        return self._standing.round > self.target() + _LEAD_MAX
 
     def _horizon(self) -> Round:
-        last = self._federation.constitution.rounds - 1
-        return min(max(self._standing.round, self.target()) + AHEAD_MAX, last)
+        return min(max(self._standing.round, self.target()) + AHEAD_MAX, self._last)
 
     def behind(self) -> list[PeerId]:
         """Return the live neighbors whose model of the target round is not here yet."""
@@ -304,7 +307,7 @@ class Dialog:
     def _on_refused(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
         refused = frame.body
         assert isinstance(refused, Refused)
-        link.peer.refuses_us[refused.code] = refused.detail
+        link.peer.hear_refusal(refused.code, refused.detail, now)
         return [RefusedBy(link.peer.id, refused.code, refused.detail)]
 
     def _on_roster(self, link: Link, frame: Frame, now: Seconds) -> list[Effect]:
@@ -379,10 +382,12 @@ class Dialog:
     def refuse(self, link: Link, fault: PeerFault, now: Seconds) -> list[Effect]:
         """Count a refusal, and tell the neighbor where a person there can act on it."""
         peer, refusal = link.peer, fault.refusal
-        peer.refused[refusal] += 1
+        peer.note_refusal(refusal, fault.message, now)
         effects: list[Effect] = [Rejected(peer.id, refusal, fault.message)]
-        if peer.may_tell(refusal, now):
+        greets = not link.up  # who is replayed in its hello would not be heard on this link again
+        ends = refusal in _FATAL or (greets and refusal is Refusal.REPLAYED)
+        if peer.may_tell(refusal, now, at_once=ends and greets):
             effects.append(self._send(link, Refused(refusal, fault.message)))
-        if refusal in _FATAL:
+        if ends:
             effects.append(Drop(link.id, refusal))
         return effects

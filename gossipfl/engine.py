@@ -64,16 +64,12 @@ class Engine:
         self.phase = Phase.WAITING
         self.round: Round = restored.round if restored else 0
         self.opened_at: Seconds = 0.0
-        self._rounds = setup.federation.constitution.rounds
+        self._last: Round = setup.federation.constitution.rounds - 1
         self._lock_step = setup.federation.constitution.pace == "lock-step"
         self._byzantine = setup.rule.byzantine
-        self._closing: tuple[PeerId, ...] = ()
-        self._missing: tuple[PeerId, ...] = ()
-        self._snapshotting = False
-        self._leaving = False
-        self._saving = False  # the final model is on its way to the disk
-        self._running = False  # the start quorum was reached once
-        self._alone = False  # nobody is there to wait for
+        self._closing = self._missing = tuple[PeerId, ...]()  # who was mixed, who did not answer
+        self._snapshotting = self._leaving = self._saving = False  # saving: the final model
+        self._running = self._alone = False  # the quorum was reached once; nobody to wait for
         self._returns = restored is not None and restored.offered_round >= 0
         self._resumes_offered = restored is not None and restored.stage == "offered"
 
@@ -81,28 +77,24 @@ class Engine:
         self.model[:] = restored.model if restored else initial
         self.own[:] = self.model
         self.public[:] = restored.public if restored else initial
-        offered = restored.offered_round if restored else -1
-        self.outbox = Outbox(offered, digest_of(self.public))
+        self.outbox = Outbox(restored.offered_round if restored else -1, digest_of(self.public))
         self.inbox = Inbox(
             setup.neighbors, initial, digest_of(initial), allocate, exact=self._lock_step
         )
+        for name in setup.neighbors:  # what an earlier start has counted does not count again
+            self.inbox.replica(name).counted = self.round - 1
         keys = {name: setup.federation.member(name).key for name in setup.neighbors}
         self.membership = Membership(setup.identity.public, keys)
-        self.standing = Standing(self.round, norm_max=setup.limits.norm_max(norm))
-        parties = self.membership, self.inbox, self.outbox
-        self._dialog = Dialog(setup, parties, self.standing)
+        # In lock-step a liar lies from what the last round left, however fast its neighbors are
+        self._keeps_rows = self._lock_step and setup.attack is not None
+        self.standing = Standing(self.round, 0.0, setup.limits.norm_max(norm), self._keeps_rows)
+        self._dialog = Dialog(setup, (self.membership, self.inbox, self.outbox), self.standing)
         self._deadline = Deadline(setup.limits.bounds, self._byzantine)
 
     @property
     def start_quorum(self) -> int:
         """How many linked neighbors the node waits for before it begins."""
-        count = len(self.membership)
-        if self._lock_step:
-            return count
-        if self._returns:  # that many say where the others are
-            return min(count, self._byzantine + 1)
-        quorum = self.setup.limits.start_quorum
-        return min(count, quorum if quorum is not None else 2 * self._byzantine + 1)
+        return self.setup.quorum(returns=self._returns)
 
     @property
     def waits_for(self) -> list[PeerId]:
@@ -150,8 +142,8 @@ class Engine:
 
     def next_wakeup(self) -> Seconds | None:
         """Return when `tick` must be called at the latest, None if only inputs matter."""
-        times = [self._due(), self.inbox.next_stall(self.setup.limits.stall_s)]
-        return min((time for time in times if time is not None), default=None)
+        due, stall = self._due(), self.inbox.next_stall(self.setup.limits.stall_s)
+        return due if stall is None or (due is not None and due < stall) else stall
 
     def trained(self, norm: float, now: Seconds) -> list[Effect]:
         """Take the end of `Train`: `out` holds the trained model, `norm` is its norm."""
@@ -165,7 +157,7 @@ class Engine:
     def encoded(self, update: Update, now: Seconds) -> list[Effect]:
         """Take the closed update; it must be durable before anybody hears of it."""
         assert self.phase is Phase.CLOSING, self.phase
-        self.outbox.push(self.round, self.setup.codec.wire_id, update)
+        self.outbox.push(min(self.round, self._last), self.setup.codec.wire_id, update)
         return [Persist(self.state("offered"))]
 
     def persisted(self, now: Seconds) -> list[Effect]:
@@ -202,7 +194,8 @@ class Engine:
         self.round = self.standing.round = self.round + 1
         self._resumes_offered = False
         self.phase = Phase.WAITING
-        return [closed, *self._dialog.thaw(now), *self._advance(now)]
+        thawed = [] if self._keeps_rows else self._dialog.thaw(now)
+        return [closed, *thawed, *self._advance(now)]
 
     def leave(self, now: Seconds) -> list[Effect]:
         """Say goodbye and make the state durable; `Left` follows."""
@@ -242,10 +235,8 @@ class Engine:
 
     def _open(self, now: Seconds) -> list[Effect]:
         """Open the next round, or catch up with neighbors that are ahead."""
-        if self.round >= self._rounds:
-            self.phase, self.standing.done, self._saving = Phase.DONE, True, True
-            state = self.state("open")
-            return [Finished(self._rounds), Persist(state), *self._dialog.say(Done())]
+        if self.round > self._last:
+            return self._finish(now)
         if not self._quorum_holds():
             return []
         self._running = True
@@ -259,6 +250,18 @@ class Engine:
             return self._collect(now)
         self.phase = Phase.TRAINING
         return [Train(self.round, self.model, self.own)]
+
+    def _finish(self, now: Seconds) -> list[Effect]:
+        """Begin to serve; who came here by catching up first says the model it ends with.
+
+        Else neighbors that are still behind would never hear how far it is, nor get its model.
+        """
+        if self.outbox.round < self._last:
+            self.phase, self.own[:] = Phase.CLOSING, self.model
+            return [] if self._snapshotting else self._encode(now)
+        self.phase, self.standing.done, self._saving = Phase.DONE, True, True
+        state = self.state("open")
+        return [Finished(self._last + 1), Persist(state), *self._dialog.say(Done())]
 
     def _quorum_holds(self) -> bool:
         """A start takes the quorum; after that, one live neighbor is company enough."""
@@ -292,18 +295,19 @@ class Engine:
     def _encode(self, now: Seconds) -> list[Effect]:
         self.standing.announced = self.standing.public_stable = False
         self.standing.frozen = self.setup.attack is not None  # a liar reads its neighbors' rows
-        setup = self.setup
-        rows = self.inbox.rows() if setup.attack is not None else ()
-        return [Encode(self.round, self.own, self.public, rows, setup.codec, setup.attack)]
+        codec, attack = self.setup.codec, self.setup.attack
+        rows = self.inbox.rows() if attack is not None else ()
+        return [Encode(min(self.round, self._last), self.own, self.public, rows, codec, attack)]
 
     def _begin_collecting(self, now: Seconds) -> list[Effect]:
         self._deadline.ask(now)
-        self.phase = Phase.COLLECTING
+        self.phase = Phase.COLLECTING if self.round <= self._last else Phase.WAITING
         return self._dialog.thaw(now) + self._advance(now)
 
     def _asked(self) -> list[PeerId]:
         """Return whose answers the round waits for; lock-step needs everybody's."""
-        return [peer.id for peer in self.membership if peer.live or self._lock_step]
+        asked = self.membership if self._lock_step else self.membership.live
+        return [peer.id for peer in asked]
 
     def _collect(self, now: Seconds) -> list[Effect]:
         """Close the round once every live neighbor answered, or once it is due."""
@@ -320,14 +324,14 @@ class Engine:
                 self._deadline.arrived(name, now)
             else:
                 missing.append(name)
-        if missing:
+        if missing or self._dialog.runs_away(len(asked)):
             due = self._due()
             if due is None or now < due:
                 return []
+        if missing:
             if self._lock_step:
                 self.phase = Phase.LEFT
-                names = ", ".join(missing)
-                reason = f"round {self.round}: no answer from {names} in lock-step"
+                reason = f"round {self.round}: no answer from {', '.join(missing)} in lock-step"
                 return [*self._dialog.say(Leave()), Failed(reason)]
         else:
             self._deadline.learn()
@@ -346,21 +350,19 @@ class Engine:
         for name in senders:
             replica = self.inbox.replica(name)
             replica.counted = replica.round
-        given = self.setup.weights
-        weights = tuple(given[name] for name in senders) if given is not None else None
         self._closing, self._missing = senders, missing
         self.phase, self.standing.frozen = Phase.MIXING, True
-        return [Mix(self.round, self.own, rows, weights, self.model)]
+        return [Mix(self.round, self.own, rows, self.setup.weights_of(senders), self.model)]
 
     def _due(self) -> Seconds | None:
         """Return when the wait of this phase ends, None where only inputs end it."""
         match self.phase:
             case Phase.CATCHING_UP:
                 return self._catch_up_due()
-            case Phase.COLLECTING if self._lock_step:
-                return self._deadline.due_last()
             case Phase.COLLECTING:
                 expected = len(self.membership.live)
+                if self._lock_step or self._dialog.runs_away(expected):
+                    return self._deadline.due_last()
                 return self._deadline.due(expected) if expected else None
             case Phase.DONE if self.setup.limits.exit_when_done and not self._saving:
                 return self.membership.served_until(self.setup.limits.bounds.max_s)
@@ -371,7 +373,6 @@ class Engine:
         """Go on after a `Persist` that no offer waits for."""
         if self.phase is Phase.LEFT:
             return [Left()]
-        assert self._saving, self.phase
         self._saving = False
         return self._advance(now)
 

@@ -6,6 +6,7 @@ against the offer, the whole model against its signed digest. Only then does a r
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from gossipfl.codecs.codec import codec_of
 from gossipfl.errors import PeerFault, Refusal
@@ -107,9 +108,18 @@ class Inbox:
             vector[:] = initial
             self._slots[name] = _Slot(Replica(vector, allocate(), digest))
 
+    KEPT_MAX: ClassVar = _SIGNED_KEPT + _PASSING_KEPT + 2
+    """The most that `kept` ever returns: a neighbor cannot fill this node's memory."""
+
     def replica(self, peer: PeerId) -> Replica:
         """Return a neighbor's replica."""
         return self._slots[peer].replica
+
+    def kept(self, peer: PeerId) -> int:
+        """Return how many offers and transfers of a neighbor are remembered."""
+        slot = self._slots[peer]
+        building = slot.replica.assembly is not None
+        return len(slot.signed) + len(slot.passing) + (slot.held is not None) + building
 
     def rows(self) -> tuple[Vector, ...]:
         """Return every neighbor's last known model, in order."""
@@ -259,8 +269,9 @@ class Inbox:
         replica = self._slots[peer].replica
         if self._exact:
             return replica.round == round_
-        waiting = replica.assembly.round if replica.assembly and replica.ready else -1
-        return max(replica.round, waiting) >= round_
+        if replica.round >= round_:
+            return True
+        return replica.ready and replica.assembly is not None and replica.assembly.round >= round_
 
     def votes(self, own_round: Round) -> list[PeerId]:
         """Return the members whose newest row counts now, in order; each row counts once."""
@@ -283,12 +294,13 @@ class Inbox:
 
     def next_stall(self, patience: Seconds) -> Seconds | None:
         """Return when the first transfer under way will have stalled."""
-        times = [
-            assembly.progress_at + patience
-            for slot in self._slots.values()
-            if (assembly := slot.replica.assembly) is not None and not slot.replica.ready
-        ]
-        return min(times, default=None)
+        oldest: Seconds | None = None
+        for slot in self._slots.values():
+            replica = slot.replica
+            if replica.assembly is not None and not replica.ready:
+                at = replica.assembly.progress_at
+                oldest = at if oldest is None or at < oldest else oldest
+        return None if oldest is None else oldest + patience
 
     def chunks_missing(self, peer: PeerId) -> int:
         """Return how many chunks of the current transfer are still to come."""

@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gossipfl.errors import Refusal
+from gossipfl.errors import REFUSES_ALL, Refusal
 from gossipfl.types import LinkId, PeerId, Round, Seconds
 from gossipfl.wire.identity import ReplayWindow
 
-__all__ = ["MISSED_MAX", "Accepted", "Link", "Membership", "Peer", "jump_target"]
+__all__ = ["MISSED_MAX", "Accepted", "Link", "Membership", "Peer", "Reason", "jump_target"]
 
 MISSED_MAX = 3  # rounds in a row without an answer, then a neighbor is not waited for
 _REFUSAL_PAUSE = 10.0  # seconds between two told refusals of one kind: a mistake, not a storm
+_REFUSAL_KEPT = (
+    60.0  # seconds; one that persists comes again: links are dialed every 30 s or sooner
+)
 _TOLD = {  # refusals a person at the other end can act on
     Refusal.WRONG_FEDERATION,
     Refusal.WRONG_LAYOUT,
@@ -25,9 +28,11 @@ _TOLD = {  # refusals a person at the other end can act on
     Refusal.STALE_ROUND,
     Refusal.FAR_ROUND,
     Refusal.STALE_INCARNATION,
+    Refusal.REPLAYED,
     Refusal.NORM_CAP,
     Refusal.NOT_FINITE,
 }
+_DISAGREES = {Refusal.WRONG_FEDERATION, Refusal.WRONG_LAYOUT, Refusal.WRONG_VERSION}
 
 
 @dataclass(slots=True)
@@ -59,6 +64,15 @@ class Accepted:
     at: Seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something was refused, and when."""
+
+    code: str
+    detail: str
+    at: Seconds
+
+
 @dataclass(slots=True)
 class Peer:
     """What one node knows of one neighbor."""
@@ -81,7 +95,8 @@ class Peer:
     snapshots: int = 0
     frames: int = 0  # control frames verified
     refused: Counter[str] = field(default_factory=Counter)
-    refuses_us: dict[str, str] = field(default_factory=dict)
+    newest_refusal: Reason | None = None  # of something it sent
+    _refuses_us: dict[str, Reason] = field(default_factory=dict)
     equivocations: int = 0
     _told: dict[Refusal, Seconds] = field(default_factory=dict)
 
@@ -95,12 +110,57 @@ class Peer:
         """Whether a round waits for it."""
         return self.linked and not self.left and self.missed < MISSED_MAX
 
-    def may_tell(self, refusal: Refusal, now: Seconds) -> bool:
-        """Whether the peer could act on a refusal, and was not told of it just now."""
+    def note_refusal(self, refusal: Refusal, detail: str, now: Seconds) -> None:
+        """Count something of this peer that was refused."""
+        self.refused[refusal] += 1
+        self.newest_refusal = Reason(refusal, detail, now)
+
+    def hear_refusal(self, code: str, detail: str, now: Seconds) -> None:
+        """Take note that the peer refuses something of this node."""
+        self._refuses_us[code] = Reason(code, detail, now)
+
+    def refuses_us(self, now: Seconds) -> dict[str, str]:
+        """Return what it refuses of late, code and reason; what has healed is not told again."""
+        return {
+            code: reason.detail
+            for code, reason in self._refuses_us.items()
+            if now - reason.at <= _REFUSAL_KEPT
+        }
+
+    def greets(self, *, anew: bool) -> None:
+        """Forget what it refused before its hello: what it still refuses, it says again.
+
+        Whether it takes this node at all shows only after its own hello, unless it has started
+        anew.
+        """
+        self._refuses_us = {
+            code: reason
+            for code, reason in self._refuses_us.items()
+            if not anew and code in REFUSES_ALL
+        }
+
+    def cut_off(self, now: Seconds) -> str | None:
+        """Return the code for which it takes nothing of this node, or this node nothing of it."""
+        if self.current is not None and self.members_differ:
+            return Refusal.MEMBERS_DIFFER
+        told = next((code for code in self.refuses_us(now) if code in REFUSES_ALL), None)
+        own = self.newest_refusal
+        if told is None and own is not None and now - own.at <= _REFUSAL_KEPT:
+            return own.code if own.code in _DISAGREES and self.current is None else None
+        return told
+
+    def may_tell(self, refusal: Refusal, now: Seconds, *, at_once: bool = False) -> bool:
+        """Whether the peer could act on a refusal, and was not told of it just now.
+
+        Args:
+            refusal: its code.
+            now: the time.
+            at_once: whether it ends a link, after which nothing more can be told.
+        """
         if refusal not in _TOLD:
             return False
         last = self._told.get(refusal)
-        if last is not None and now - last < _REFUSAL_PAUSE:
+        if last is not None and now - last < _REFUSAL_PAUSE and not at_once:
             return False
         self._told[refusal] = now
         return True
@@ -140,12 +200,19 @@ class Membership:
     @property
     def linked(self) -> list[Peer]:
         """Neighbors with which updates may flow."""
-        return [peer for peer in self if peer.linked]
+        return [peer for peer in self._peers.values() if peer.linked]
 
     @property
     def live(self) -> list[Peer]:
         """Neighbors a round waits for."""
-        return [peer for peer in self if peer.live]
+        return [  # as `Peer.live`, without a call for each: this is asked at every event
+            peer
+            for peer in self._peers.values()
+            if peer.current is not None
+            and not peer.members_differ
+            and not peer.left
+            and peer.missed < MISSED_MAX
+        ]
 
     def connect(self, link: LinkId, peer: PeerId, *, dialed: bool) -> Link:
         """Take note of a link whose certificate holds; it is not up yet."""

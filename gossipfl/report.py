@@ -9,6 +9,8 @@ from gossipfl.types import PeerId, Round, Seconds
 
 __all__ = ["Participation", "RoundRecord", "neighbor_report"]
 
+_DETAIL_CHARS_MAX = 400  # as much of a reason as travels; a diff of files may be longer
+
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
@@ -18,6 +20,7 @@ class RoundRecord:
         seconds: from the round's opening to the end of its mixing.
         loss: mean training loss of the local pass; None where there was none.
         measures: on this node's held-out data after mixing; empty where nothing was evaluated.
+        digest: BLAKE3 of the mixed model, hex: equal wherever the same was computed.
     """
 
     round: Round
@@ -26,6 +29,7 @@ class RoundRecord:
     seconds: Seconds
     loss: float | None
     measures: dict[str, float | None] = field(default_factory=dict)
+    digest: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as it is written."""
@@ -36,6 +40,7 @@ class RoundRecord:
             "seconds": round(self.seconds, 6),
             "loss": self.loss,
             "measures": self.measures,
+            "digest": self.digest,
         }
 
 
@@ -62,6 +67,11 @@ class Participation:
         return len(self._closed)
 
     @property
+    def first(self) -> Round | None:
+        """The first round that was closed, None before it; later than 0 for who came in late."""
+        return min(self._closed, default=None)
+
+    @property
     def counts(self) -> dict[PeerId, int]:
         """Rounds by member, this one first."""
         return dict(self._counts)
@@ -78,11 +88,12 @@ def neighbor_report(engine: Engine, peer: PeerId, now: Seconds) -> dict[str, Any
 
     `accepted_round`, `accepted_incarnation` and `accepted_s` are of its newest update that was
     verified and installed since this node's start: its round, the start of the neighbor under
-    which it was signed, and how many seconds ago that was.
+    which it was signed, and how many seconds ago that was. `refuses_us` holds what it told of late;
+    `cut_off` is the code for which one of the two takes nothing of the other, null where none.
     """
     known = engine.membership[peer]
     replica = engine.inbox.replica(peer)
-    heard, accepted = known.last_heard, known.accepted
+    heard, accepted, reason = known.last_heard, known.accepted, known.newest_refusal
     return {
         "name": peer,
         "up": known.current is not None,
@@ -102,6 +113,14 @@ def neighbor_report(engine: Engine, peer: PeerId, now: Seconds) -> dict[str, Any
         "deltas_accepted": known.deltas,
         "snapshots_accepted": known.snapshots,
         "refused": {str(code): count for code, count in sorted(known.refused.items())},
-        "refuses_us": dict(known.refuses_us),
+        "newest_refusal": None
+        if reason is None
+        else {
+            "code": str(reason.code),
+            "detail": reason.detail[:_DETAIL_CHARS_MAX],
+            "seconds": round(now - reason.at, 3),
+        },
+        "refuses_us": known.refuses_us(now),
+        "cut_off": known.cut_off(now),
         "equivocations": known.equivocations,
     }

@@ -1,8 +1,9 @@
 """Who one node is, what its operator allows, and where it stands."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from gossipfl.attacks.attack import Attack
 from gossipfl.codecs.codec import Codec
@@ -11,9 +12,13 @@ from gossipfl.deadline import Bounds
 from gossipfl.federation import Federation
 from gossipfl.mixing.rule import MixingRule
 from gossipfl.types import Digest, PeerId, Round, Seconds
+from gossipfl.wire.frame import Frame, open_frame
 from gossipfl.wire.identity import Identity
 
-__all__ = ["Limits", "Phase", "Setup", "Standing"]
+__all__ = ["FrameOpener", "Limits", "Phase", "Setup", "Standing"]
+
+FrameOpener: TypeAlias = Callable[[bytes, bytes, bytes], Frame]
+"""What `gossipfl.wire.frame.open_frame` is: message, sender's key, own key."""
 
 
 class Phase(enum.StrEnum):
@@ -54,7 +59,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Who a node is and what it has agreed to; `weights` is one per neighbor, for the mean."""
+    """Who a node is and what it has agreed to; `weights` is one per neighbor, for the mean.
+
+    `open_frame` verifies and parses a control frame. A simulation of many nodes hands in one that
+    remembers: what ten neighbors hear of one broadcast need not be verified ten times.
+    """
 
     federation: Federation
     me: PeerId
@@ -67,6 +76,27 @@ class Setup:
     attack: Attack | None = None
     weights: Mapping[PeerId, float] | None = None
     limits: Limits = field(default_factory=Limits)
+    open_frame: FrameOpener = open_frame
+
+    def quorum(self, *, returns: bool) -> int:
+        """Return how many linked neighbors the node waits for before it begins.
+
+        Args:
+            returns: it was here before: b + 1 of them say where the others are.
+        """
+        count, b = len(self.neighbors), self.rule.byzantine
+        if self.federation.constitution.pace == "lock-step":
+            return count
+        if returns:
+            return min(count, b + 1)
+        quorum = self.limits.start_quorum
+        return min(count, quorum if quorum is not None else 2 * b + 1)
+
+    def weights_of(self, senders: Sequence[PeerId]) -> tuple[float, ...] | None:
+        """Return the weights of some neighbors, None where the rule takes none."""
+        if self.weights is None:
+            return None
+        return tuple(self.weights[name] for name in senders)
 
 
 @dataclass(slots=True)

@@ -119,7 +119,8 @@ def test_what_a_person_can_act_on_is_told_once_in_a_while() -> None:
     assert not peer.may_tell(Refusal.STALE_ROUND, 14.9)
     assert peer.may_tell(Refusal.FAR_ROUND, 14.9)
     assert peer.may_tell(Refusal.STALE_ROUND, 15.0)
-    assert not peer.may_tell(Refusal.REPLAYED, 99.0)
+    assert not peer.may_tell(Refusal.BAD_SIGNATURE, 99.0)
+    assert peer.may_tell(Refusal.STALE_ROUND, 15.1, at_once=True)  # the link ends: now or never
 
 
 def test_members_are_found_by_name_and_in_order() -> None:

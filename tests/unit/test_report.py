@@ -21,16 +21,18 @@ def test_a_round_is_written_as_json() -> None:
         "seconds": 0.123457,
         "loss": None,
         "measures": {"accuracy": 0.5, "auc": None},
+        "digest": "",
     }
 
 
 def test_whoever_took_part_in_half_of_the_rounds_counts_as_a_member() -> None:
     taken = Participation(A, (B, C))
-    assert (taken.members, taken.rounds) == (1, 0)
+    assert (taken.members, taken.rounds, taken.first) == (1, 0, None)
     for round_, senders in enumerate([(B, C), (B,), (B,), (B,)]):
         taken.add(round_, senders)
     assert (taken.rounds, taken.counts) == (4, {A: 4, B: 4, C: 1})
     assert taken.members == 2
+    assert taken.first == 0
     taken.add(4, (B, C))
     taken.add(5, (B, C))
     taken.add(5, (B, C))  # closed again after a crash
@@ -53,6 +55,12 @@ def test_a_neighbor_is_reported_as_the_engine_knows_it() -> None:
     report = neighbor_report(world.nodes[A].engine, B, world.now + 2.0)
     assert json.loads(json.dumps(report)) == report
     assert report["refused"] == {str(Refusal.BAD_SIGNATURE): 1}
+    assert report["newest_refusal"] == {
+        "code": "bad-signature",
+        "detail": "the signature of this OFFER does not hold",
+        "seconds": pytest.approx(2.0),
+    }
+    assert report["cut_off"] is None
     assert report["deltas_accepted"] == report["round"] + 1 > 3
     assert report["last_heard_s"] == pytest.approx(2.0)
     assert (report["accepted_round"], report["accepted_incarnation"]) == (report["round"], 1)

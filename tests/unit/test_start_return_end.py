@@ -16,6 +16,7 @@ from gossipfl.effects import (
     PeerUp,
     Persist,
     RefusedBy,
+    Rejected,
     RoundClosed,
     Send,
     SendData,
@@ -209,6 +210,62 @@ def test_a_lower_incarnation_is_refused_and_told() -> None:
     told = world.nodes[A].of(RefusedBy)
     assert [(effect.peer, effect.code) for effect in told] == [("b", "stale-incarnation")]
     assert not world.links_between("a", "b")
+
+
+def test_a_member_whose_store_is_lost_is_told_so_at_each_link_and_knows_it() -> None:
+    world = started(rounds=400)
+    world.run(0.3)
+    state = world.kill("a")
+    world.start("a", state)  # start 2
+    world.link("a", "b")
+    world.run(0.4)
+    assert world.nodes[A].engine.membership[B].cut_off(world.now) is None  # the twin: all is well
+    world.kill("a")
+    world.start("a", None, incarnation=1)
+    for count in (1, 2, 3):  # dialed again and again, within the pause between two told refusals
+        world.link("a", "b")
+        world.run(world.now + 0.05)
+        told = [effect.code for effect in world.nodes[A].of(RefusedBy)]
+        assert told == ["stale-incarnation"] * count
+    assert "start 2 was here" in world.nodes[A].of(RefusedBy)[-1].detail
+    known = world.nodes[A].engine.membership[B]
+    assert known.cut_off(world.now) == "stale-incarnation"
+    assert known.cut_off(world.now + 61.0) is None  # what is not told again has healed
+    assert world.nodes[B].engine.membership[A] not in world.nodes[B].engine.membership.live
+
+
+def test_a_lost_store_that_comes_with_a_number_its_neighbors_know_is_told_too() -> None:
+    world = started(rounds=400)
+    world.run(0.6)
+    world.kill("a")
+    world.start("a", None, incarnation=1)
+    world.link_to_all("a")
+    world.run(0.8)
+    told = {(effect.peer, effect.code) for effect in world.nodes[A].of(RefusedBy)}
+    assert {(peer, "replayed") for peer in "bcd"} <= told
+    for peer in world.nodes[A].engine.membership:
+        assert peer.cut_off(world.now) == "replayed"
+
+
+def test_a_lost_store_with_another_federation_file_hears_what_differs_on_both_sides() -> None:
+    world = started(rounds=60)
+    world.run(0.3)
+    state = world.kill("a")
+    world.start("a", state)  # start 2
+    world.link("a", "b")
+    world.run(0.4)
+    world.kill("a")
+    world.options.setup["a"] = {"federation": federation("abcd", rounds=80)}
+    world.start("a", None, incarnation=1)
+    world.link("a", "b")
+    world.run(0.5)
+    assert world.nodes[B].refusals == {Refusal.WRONG_FEDERATION: 1}
+    assert "rounds: 60 here, 80 there" in world.nodes[B].of(Rejected)[-1].detail
+    lines = [effect.detail for effect in world.nodes[A].of(Rejected)]
+    lines += [effect.detail for effect in world.nodes[A].of(RefusedBy)]
+    assert any("80 here, 60 there" in line or "60 here, 80 there" in line for line in lines)
+    for name, other in ((A, B), (B, A)):
+        assert world.nodes[name].engine.membership[other].cut_off(world.now) == "wrong-federation"
 
 
 def test_a_restart_replaces_a_half_open_link_at_once() -> None:
