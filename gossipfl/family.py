@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 from gossipfl.errors import ConfigError
 
-__all__ = ["Member", "kinds", "parse", "spelled"]
+__all__ = ["Member", "built", "kinds", "parse", "spelled"]
 
 LONE = ""  # the key of a value without one, in a short spelling: it means the first field
 
@@ -82,14 +82,23 @@ def parse(package: ModuleType, parent: type[M], choice: object, *, key: str) -> 
     kind = fields["kind"]
     if kind not in known:
         raise ConfigError(f"{key}: there is no {kind!r}", fix="Use one of: " + ", ".join(known))
+    return built(known[kind], fields, key=key)
+
+
+def built(member: type[M], choice: dict[str, Any], *, key: str) -> M:
+    """Build a member of a known class from a table with its fields.
+
+    Raises:
+        ConfigError: unknown or missing field, value out of range.
+    """
     try:
-        return known[kind].of(_named(known[kind], fields, key=key))
+        return member.of(_named(member, choice, key=key))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join([key, *map(str, item['loc'])])}: {item['msg'].lower()}"
             for item in error.errors()
         )
-        raise ConfigError(problems, fix=_fields_of(known[kind])) from error
+        raise ConfigError(problems, fix=_fields_of(member)) from error
 
 
 def _fields_of(member: type[Member]) -> str:

@@ -25,6 +25,7 @@ class Mean(MixingRule):
     kind: ClassVar[str] = "mean"
 
     uses_weights: ClassVar[bool] = True
+    coordinatewise: ClassVar[bool] = True
 
     @property
     def byzantine(self) -> int:

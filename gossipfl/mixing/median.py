@@ -22,6 +22,7 @@ class Median(MixingRule):
     """
 
     kind: ClassVar[str] = "median"
+    coordinatewise: ClassVar[bool] = True
 
     b: int = Field(ge=0)
     """Lying neighbors to withstand: how many answers the rule waits for and fills up to."""

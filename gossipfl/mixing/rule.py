@@ -36,6 +36,9 @@ class MixingRule(Member):
     uses_weights: ClassVar[bool] = False
     """Whether the rule takes `weights`; one that does not refuses them."""
 
+    coordinatewise: ClassVar[bool] = False
+    """Whether each coordinate is mixed for itself: then models laid end to end mix as one."""
+
     @property
     @abstractmethod
     def byzantine(self) -> int:

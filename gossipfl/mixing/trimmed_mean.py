@@ -36,6 +36,7 @@ class TrimmedMean(MixingRule):
     """
 
     kind: ClassVar[str] = "trimmed-mean"
+    coordinatewise: ClassVar[bool] = True
 
     b: int = Field(ge=0)
     """Lying neighbors to withstand; no default, whoever runs a federation says it."""

@@ -7,6 +7,7 @@ The file is read from an installed scikit-learn without importing it: that impor
 
 import gzip
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gossipfl.errors import TaskError
+from gossipfl.learning.dealt import Dealt, dealt_split
 from gossipfl.learning.measures import accuracy
-from gossipfl.learning.partition import iid
 from gossipfl.learning.task import Place, Samples, Split, Task
-from gossipfl.streams import seed_of, stream
+from gossipfl.partitions.iid import Iid
+from gossipfl.streams import stream
 
 __all__ = ["Digits"]
 
@@ -32,13 +34,15 @@ HELD_OUT = 0.2
 
 
 class Digits(Task):
-    """A perceptron 64-128-10; every member gets an equal random share of the images."""
+    """A perceptron 64-128-10; every member gets its part of the images."""
 
     kind: ClassVar[str] = "digits"
 
     epochs: int = 1
     batch_size: int = 32
     learning_rate: float = 0.1
+    partition: Dealt = Iid()
+    """How the training images are dealt."""
 
     def model(self) -> nn.Module:
         """Return the perceptron, with torch's usual random start."""
@@ -50,13 +54,8 @@ class Digits(Task):
         Raises:
             TaskError: the file is missing or broken, or there are more members than images.
         """
-        table = _read(place.data or _installed())
-        order = stream(place.seed, "", "held-out").permutation(len(table))
-        cut = round(len(table) * HELD_OUT)
-        return Split(
-            train=_share(table[order[cut:]], place, "train"),
-            held_out=_share(table[order[:cut]], place, "held-out"),
-        )
+        whole = _split(place.data or _installed(), place.seed)
+        return dealt_split(whole, self.partition, place)
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross entropy."""
@@ -97,8 +96,16 @@ def _read(path: Path) -> npt.NDArray[np.int64]:
     return table.astype(np.int64)
 
 
-def _share(table: npt.NDArray[np.int64], place: Place, part: str) -> Samples:
-    rows = table[iid(len(table), place.members, place.index, seed_of(place.seed, "", part))]
+@lru_cache(maxsize=2)  # a simulation asks once for every member
+def _split(path: Path, seed: int) -> Split:
+    """Return all images, a fifth of them held out."""
+    table = _read(path)
+    order = stream(seed, "", "held-out").permutation(len(table))
+    cut = round(len(table) * HELD_OUT)
+    return Split(train=_samples(table[order[cut:]]), held_out=_samples(table[order[:cut]]))
+
+
+def _samples(rows: npt.NDArray[np.int64]) -> Samples:
     return Samples(
         torch.from_numpy((rows[:, :PIXELS] / BRIGHTEST).astype(np.float32)),
         torch.from_numpy(rows[:, PIXELS].copy()),

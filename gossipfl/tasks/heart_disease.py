@@ -84,6 +84,7 @@ class HeartDisease(Task):
     """
 
     kind: ClassVar[str] = "heart-disease"
+    owners: ClassVar[tuple[str, ...]] = tuple(HOSPITALS)
 
     epochs: int = 10
     batch_size: int = 0

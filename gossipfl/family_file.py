@@ -1,0 +1,118 @@
+"""A member of a family that is a class in somebody's own file: `krum.py:Krum`.
+
+Only simulations read such files: what a real federation runs must be the same on every machine.
+"""
+
+import importlib.util
+import re
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from gossipfl import family
+from gossipfl.errors import ConfigError, GossipError
+from gossipfl.family import Member, built, parse
+from gossipfl.learning.task_source import digest_of, is_file, read_source, spelled
+
+__all__ = ["chosen", "spelled_member"]
+
+_FILE = re.compile(r"(.+?\.py(?::[A-Za-z_]\w*(?=:|$))?)(?::(.+))?")
+
+M = TypeVar("M", bound=Member)
+
+
+def chosen(package: ModuleType, parent: type[M], choice: object, *, key: str) -> M:
+    """Build a member: one of the library, or `file.py:Class` with its fields.
+
+    Args:
+        package: the family's package.
+        parent: the family's parent class.
+        choice: a tag or a table with `kind`.
+        key: where this stands in the configuration, for messages.
+
+    Raises:
+        ConfigError: no such member, file or class, or wrong fields.
+    """
+    table = {"kind": choice} if isinstance(choice, str) else choice
+    if not isinstance(table, dict) or not is_file(table.get("kind")):
+        return parse(package, parent, choice, key=key)
+    file, name = spelled(str(table["kind"]))
+    path = file.absolute()
+    found = _class(_module(path, key), parent, name, path, key)
+    return built(found, table, key=key)
+
+
+def spelled_member(text: str) -> dict[str, Any]:
+    """Read a member as a command line has it: `ring`, `mine.py:Krum`, `mine.py:Krum:b=1`.
+
+    Raises:
+        ConfigError: as `gossipfl.family.spelled`.
+    """
+    match = _FILE.fullmatch(text)
+    if match is None:
+        return family.spelled(text)
+    fields = family.spelled(f"own:{match[2]}") if match[2] else {}
+    return {**fields, "kind": match[1]}
+
+
+def _module(path: Path, key: str) -> ModuleType:
+    """Run a file, once per process and content."""
+    content = read_source(path)
+    name = f"gossipfl_{key}_{digest_of(content)[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as import does: pydantic looks classes up there
+    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        if isinstance(error, GossipError):
+            raise
+        frames = [
+            at for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)
+        ]
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        line = frames[-1].lineno if frames else line
+        where = str(path) if line is None else f"{path}, line {line}"
+        raise ConfigError(
+            f"{key}: {where}: {type(error).__name__}: {error}", fix="Mend the file at that line."
+        ) from error
+    finally:
+        sys.dont_write_bytecode = keep
+    return module
+
+
+def _class(module: ModuleType, parent: type[M], name: str | None, path: Path, key: str) -> type[M]:
+    own = {
+        found.__name__: found
+        for found in vars(module).values()
+        if isinstance(found, type)
+        and issubclass(found, parent)
+        and found.__module__ == module.__name__
+    }
+    if name is None and len(own) == 1:
+        (name,) = own
+    if name is None or name not in own:
+        listed = f"It has {', '.join(own)}." if own else f"Write `class Mine({parent.__name__}):`."
+        raise ConfigError(
+            f"{key}: {path} has no {parent.__name__} named {name or 'anything'}"
+            if name or not own
+            else f"{key}: {path} has {len(own)} of them",
+            fix=listed + f' Say which: "{path.name}:{next(iter(own), "Mine")}".',
+        )
+    found = own[name]
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise ConfigError(
+            f"{key}: the class {name} in {path} has no {' and no '.join(missing)}",
+            fix=f"Write `def {missing[0]}(self, …)` in it, as {parent.__name__} says.",
+        )
+    if "kind" not in vars(found):
+        found.kind = f"{path.name}:{name}"
+    return found

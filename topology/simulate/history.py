@@ -1,0 +1,75 @@
+"""What happened, as one digest: two runs with one history did the same, byte for byte."""
+
+import struct
+from typing import Final
+
+from blake3 import blake3
+
+from gossipfl.effects import (
+    Effect,
+    Encode,
+    Mix,
+    Persist,
+    Send,
+    SendData,
+    Snapshot,
+    Train,
+    UpdateAccepted,
+)
+from gossipfl.types import Digest, Seconds
+
+__all__ = ["History"]
+
+_HEAD: Final = struct.Struct("<cdii")  # what, when, at whose node, and of whom
+_SILENT: Final = (Send, SendData, Snapshot)  # told by the bytes that leave
+
+
+class History:
+    """A running BLAKE3 over every delivery, effect and mixed model, in the order they happen.
+
+    Args:
+        keep: also keep a line per entry, so that two runs can be laid side by side.
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self.entries = 0
+        self.lines: list[str] | None = [] if keep else None
+        self._hash = blake3()
+
+    @property
+    def digest(self) -> Digest:
+        """The digest so far."""
+        return self._hash.digest()
+
+    def note(self, what: bytes, now: Seconds, at: int, of: int, body: bytes = b"") -> None:
+        """Add one entry.
+
+        Args:
+            what: one byte: d for a delivery, s for what is sent, l for a link, n for a node's
+                start or end, e for an effect, m for a mixed model.
+            now: virtual time.
+            at: place of the node in the member list.
+            of: place of the other node, or a round; -1 for none.
+            body: what tells this entry from another.
+        """
+        self.entries += 1
+        self._hash.update(_HEAD.pack(what, now, at, of) + body)
+        if self.lines is not None:
+            said = blake3(body).hexdigest(8) if what in b"ds" else repr(body)
+            self.lines.append(f"{now:.9f} {what.decode()} {at} {of} {said}")
+
+    def effect(self, now: Seconds, at: int, effect: Effect) -> None:
+        """Add an effect; vectors are told by the digests of what is sent and mixed."""
+        if isinstance(effect, _SILENT):
+            return
+        kind = type(effect).__name__.encode()
+        match effect:
+            case Train(round_) | Encode(round_) | Mix(round_):
+                self.note(b"e", now, at, round_, kind)
+            case Persist(state):
+                body = state.stage.encode() + state.offered_digest
+                self.note(b"e", now, at, state.round, kind + body)
+            case UpdateAccepted(peer, round_, snapshot):
+                self.note(b"e", now, at, round_, kind + bytes([snapshot]) + peer.encode())
+            case _:
+                self.note(b"e", now, at, -1, repr(effect).encode())

@@ -1,0 +1,262 @@
+"""One simulated machine: an engine, its worker, its disk and its place on the network."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from math import isfinite, sqrt
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gossipfl.effects import (
+    Drop,
+    DurableState,
+    Effect,
+    Encode,
+    Failed,
+    Left,
+    Mix,
+    PeerUp,
+    Persist,
+    Rejected,
+    RoundClosed,
+    Send,
+    SendData,
+    Snapshot,
+    Train,
+    UpdateAccepted,
+)
+from gossipfl.engine import Engine, Phase
+from gossipfl.errors import FederationFailed, TaskError
+from gossipfl.setup import Setup
+from gossipfl.streams import seed_of, stream
+from gossipfl.types import LinkId, PeerId, Seconds, Vector
+from gossipfl.update import close, digest_of, snapshot
+from gossipfl.wire.chunks import DATA_TAG, Payload, data_message
+from topology.simulate.causes import Cause
+from topology.simulate.learning import Learner
+
+if TYPE_CHECKING:
+    from topology.simulate.world import World
+
+__all__ = ["Host"]
+
+JOB_S: Final[Seconds] = 0.0005  # to encode or to write: a small model on a fast disk
+
+
+class Host:
+    """One node of a world, over all its starts."""
+
+    def __init__(self, world: "World", place: int, setup: Setup, learner: Learner) -> None:
+        self.world = world
+        self.place = place
+        self.name: PeerId = setup.me
+        self.up = False
+        self.starts = 0  # on disk
+        self.saved: DurableState | None = None  # on disk
+        self.disk_fails = 0  # disks that are out of order now
+        self.slow = 1.0
+        self.learner = learner
+        self.loss: float | None = None
+        self.engine: Engine
+        self._setup = setup
+        self._initial_local = learner.local
+        seed = world.plan.seed
+        self.rng = random.Random(seed_of(seed, self.name, "compute"))
+        self._no_draws = stream(seed, self.name, "honest")  # an honest update draws nothing
+        self._writing: DurableState | None = None
+        self._tick_at: Seconds | None = None
+
+    # --- starts and ends -----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start, or start again from what is durable."""
+        if self.up:
+            return
+        world = self.world
+        self.up = True
+        self.starts += 1
+        self._tick_at = self._writing = None
+        self.learner.local = self._initial_local if self.saved is None else bytes(self.saved.local)
+        initial = world.initial
+        norm = sqrt(float(np.dot(initial, initial)))
+        self.engine = Engine(
+            replace(self._setup, incarnation=self.starts),
+            initial,
+            norm,
+            lambda: np.zeros(initial.size, np.float32),
+            self.saved,
+        )
+        world.history.note(b"n", world.now, self.place, self.starts)
+        world.checks.started(self.name, self.engine)
+        world.network.started(self.place)
+        self.carry(self.engine.start(world.now))
+
+    def stop(self) -> None:
+        """Stop as kill -9 would: what was not durable is gone."""
+        if not self.up:
+            return
+        if self._writing is not None and self.rng.random() < 0.5:  # it had just reached the disk
+            self._durable(self._writing)
+        self.up = False
+        self._writing = None
+        self.world.history.note(b"n", self.world.now, self.place, -1)
+        self.world.network.stopped(self.place)
+
+    # --- the network ---------------------------------------------------------------------------
+
+    def opened(self, link: LinkId, peer: int, *, dialed: bool) -> None:
+        """Take a new link."""
+        name = self.world.names[peer]
+        self.carry(self.engine.connected(link, name, self.world.now, dialed=dialed))
+
+    def received(self, link: LinkId, peer: int, message: bytes) -> None:
+        """Take a message."""
+        self.carry(self.engine.receive(link, message, self.world.now))
+        if message[0] != DATA_TAG:  # only a control frame gives anything to remember
+            self.world.checks.heard(self.name, self.world.names[peer])
+
+    def closed(self, link: LinkId) -> None:
+        """Take note that a link is gone."""
+        self.carry(self.engine.disconnected(link, self.world.now))
+
+    # --- effects -------------------------------------------------------------------------------
+
+    def carry(self, effects: list[Effect]) -> None:
+        """Carry out what the engine asks for, then see to it that it is woken in time."""
+        world = self.world
+        for effect in effects:
+            world.history.effect(world.now, self.place, effect)
+            match effect:
+                case Send(link, frame):
+                    world.say(self, link, frame)
+                    world.network.send(link, frame)
+                case SendData(link, payload, index):
+                    world.network.send(link, partial(_built, payload, index), data=True)
+                case UpdateAccepted():
+                    pass
+                case Drop(link):
+                    world.network.drop(link)
+                case Train() | Encode() | Snapshot() | Persist() | Mix():
+                    self._job(effect)
+                case RoundClosed():
+                    world.checks.closed(self.name, effect)
+                    world.closed(self, effect)
+                case Rejected():
+                    world.checks.rejected(self.name, effect)
+                    world.refused[effect.refusal] += 1
+                case PeerUp(peer):
+                    world.linked(self, peer)
+                case Failed(reason):
+                    raise FederationFailed(
+                        f"{self.name}: {reason}",
+                        fix='Use pace = "elastic", a larger max_s, or fewer faults.',
+                    )
+                case Left():
+                    self.stop()
+                    return
+        world.checks.stepped(self.name, world.network.fullest)
+        self._wake()
+
+    def _wake(self) -> None:
+        wakeup = self.engine.next_wakeup()
+        if wakeup is not None and (self._tick_at is None or wakeup < self._tick_at):
+            self._tick_at = max(wakeup, self.world.now)
+            self.world.at(self._tick_at, self._tick, self.starts, self._tick_at)
+
+    def _tick(self, start: int, time: Seconds) -> None:
+        if not self.up or start != self.starts or time != self._tick_at:
+            return
+        self._tick_at = None
+        wakeup = self.engine.next_wakeup()
+        if wakeup is not None and wakeup > self.world.now:
+            self._wake()
+        else:
+            self.carry(self.engine.tick(self.world.now))
+
+    # --- jobs ----------------------------------------------------------------------------------
+
+    def _job(self, effect: Train | Encode | Snapshot | Persist | Mix) -> None:
+        match effect:
+            case Train():
+                plan = self.world.plan
+                seconds = plan.train_s * self.slow * (1 + plan.train_jitter * self.rng.random())
+                if self.slow != 1.0:
+                    self.world.causes.everywhere(Cause.HELD)
+                self._later(seconds, self._train, effect)
+            case Encode():
+                self._later(JOB_S, self._encode, effect)
+            case Snapshot():
+                self._later(JOB_S, self._snapshot, effect)
+            case Persist(state):
+                local = self.learner.local
+                self._writing = replace(
+                    state, model=state.model.copy(), public=state.public.copy(), local=local
+                )
+                self._later(JOB_S, self._persist, self._writing)
+            case Mix():
+                senders = self.world.checks.mixing(self.name, effect)
+                self._later(JOB_S, self._mix, effect, senders)
+
+    def _later(self, delay: Seconds, job: Callable[..., list[Effect]], *args: object) -> None:
+        start = self.starts
+
+        def step() -> None:
+            if self.up and self.starts == start:
+                self.carry(job(*args))
+
+        self.world.at(self.world.now + delay, step)
+
+    def _train(self, effect: Train) -> list[Effect]:
+        loss = self.learner.train(effect.round, effect.model, effect.out)
+        norm = _norm(effect.out)
+        if not isfinite(norm):
+            raise TaskError(
+                f"training diverged at {self.name} in round {effect.round}: the loss is {loss}",
+                fix="Lower the task's learning_rate, or look for bad values in the data.",
+            )
+        self.loss = loss
+        if self.engine.phase is not Phase.LEFT:
+            self.learner.advance()
+        return self.engine.trained(norm, self.world.now)
+
+    def _encode(self, effect: Encode) -> list[Effect]:
+        rng = self._no_draws
+        if effect.attack is not None:
+            rng = stream(self.world.plan.seed, self.name, "attack", effect.round)
+        return self.engine.encoded(close(effect, rng), self.world.now)
+
+    def _snapshot(self, effect: Snapshot) -> list[Effect]:
+        return self.engine.snapshotted(snapshot(effect.public), self.world.now)
+
+    def _persist(self, state: DurableState) -> list[Effect]:
+        self._writing = None
+        if self.disk_fails:
+            self.world.causes.everywhere(Cause.UNSAID)
+            return self.engine.not_persisted(self.world.now)
+        self._durable(state)
+        return self.engine.persisted(self.world.now)
+
+    def _durable(self, state: DurableState) -> None:
+        self.saved = state
+        self.world.checks.durable(self.name, state.round, state.offered_round, state.offered_digest)
+
+    def _mix(self, effect: Mix, senders: list[PeerId]) -> list[Effect]:
+        world, out = self.world, effect.out
+        own = effect.own
+        self.engine.setup.rule(own, effect.received, effect.weights, out=out)
+        world.checks.mixed(self.name, effect, senders, out)
+        world.history.note(b"m", world.now, self.place, effect.round, digest_of(out))
+        if world.watch is not None:
+            world.watch(self.name, effect, senders)
+        return self.engine.mixed(_norm(out), world.now)
+
+
+def _built(payload: Payload, index: int) -> bytes:
+    """Return a data message, when its turn to leave has come."""
+    return b"".join(data_message(payload, index))
+
+
+def _norm(vector: Vector) -> float:
+    return sqrt(float(np.dot(vector, vector)))
