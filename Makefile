@@ -46,7 +46,7 @@ lint: $(VENV)/.ready-dev  ## style, formatting and types only
 	$(BIN)/mypy docker
 
 bench: $(VENV)/.ready-dev  ## print speed and memory, with the command behind each figure
-	@for script in round_speed transfer_speed; do \
+	@for script in round_speed transfer_speed simulator_speed vectorized_speed; do \
 		echo "$$ $(BIN)/python -m benchmarks.$$script"; \
 		$(BIN)/python -m benchmarks.$$script || exit 1; done
 

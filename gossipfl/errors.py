@@ -12,8 +12,12 @@ A bug of ours raises AssertionError or TypeError, and nobody catches it.
 """
 
 import enum
+from collections.abc import Mapping
+from typing import Final
 
 __all__ = [
+    "REFUSES_ALL",
+    "REMEDY",
     "ConfigError",
     "FederationFailed",
     "GossipError",
@@ -121,3 +125,35 @@ class PeerFault(GossipError):
     def __init__(self, refusal: Refusal, message: str) -> None:
         super().__init__(message)
         self.refusal = refusal
+
+
+REFUSES_ALL: Final = frozenset(
+    {
+        Refusal.STALE_INCARNATION,
+        Refusal.REPLAYED,
+        Refusal.WRONG_FEDERATION,
+        Refusal.WRONG_LAYOUT,
+        Refusal.WRONG_VERSION,
+    }
+)
+"""Refusals of who a member is, not of one frame: whoever tells one takes nothing of it."""
+
+_LOST_STATE: Final = (
+    "This node's `store` is lost, or an old copy. If it was only moved, stop the node and put it "
+    "back. Else this member needs a new key: `gossipfl keygen`, the new table in everybody's "
+    "federation.toml, `gossipfl reload` there. Under the old key it could sign a second model for "
+    "a round."
+)
+
+REMEDY: Final[Mapping[str, str]] = {
+    Refusal.STALE_INCARNATION: _LOST_STATE,
+    Refusal.REPLAYED: _LOST_STATE,
+    Refusal.WRONG_FEDERATION: "Bring one federation.toml to all machines, then start them again.",
+    Refusal.WRONG_LAYOUT: "Bring one task file and one federation.toml to all machines.",
+    Refusal.WRONG_VERSION: "Install one release of gossipfl on all machines.",
+    Refusal.MEMBERS_DIFFER: "Bring one federation.toml to all machines, and `gossipfl reload` on "
+    "each.",
+    Refusal.UNKNOWN_CERTIFICATE: "If this member still takes part, put its table into everybody's "
+    "federation.toml and `gossipfl reload` there.",
+}
+"""What to do about what neighbors refuse this node for, by code."""

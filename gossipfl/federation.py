@@ -44,6 +44,7 @@ NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # safe as a file name and in
 _LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 §2.1: 1 to 63 characters
 _HOST: Final = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?|\[[0-9A-Fa-f:.]+\]")
 HOST_CHARS_MAX: Final = 254  # RFC 1035 §2.3.4, with the dot that may end a name
+_HINTS: Final = {"task.source": " (the task's file: copy one to all machines)"}
 _ABSENT: Final = object()
 
 RosterRow: TypeAlias = tuple[str, Digest, str]
@@ -317,7 +318,8 @@ def _show(value: object) -> str:
         return "nothing"
     shown = json.dumps(value)
     if len(shown) > DIFF_VALUE_CHARS_MAX:
-        shown = shown[: DIFF_VALUE_CHARS_MAX - 1] + "…"
+        end = '"' if isinstance(value, str) else ""  # what is opened is closed, cut short or not
+        shown = shown[: DIFF_VALUE_CHARS_MAX - 1 - len(end)] + "…" + end
     return shown
 
 
@@ -335,12 +337,14 @@ def _capped(lines: list[str]) -> list[str]:
     return lines if left_out <= 0 else [*lines[:DIFF_LINES_MAX], f"and {left_out} more"]
 
 
-def diff(mine: str, theirs: str) -> list[str]:
+def diff(mine: str, theirs: str, here: str = "here", there: str = "there") -> list[str]:
     """Say line by line how two constitutions' canonical texts differ.
 
     Args:
         mine: our own `Constitution.text`.
         theirs: what the other side sent; may be anything.
+        here: where our own stands.
+        there: where the other stands.
 
     Returns:
         Lines such as `rounds: 60 here, 80 there`, sorted by key; empty if the texts are equal.
@@ -349,12 +353,12 @@ def diff(mine: str, theirs: str) -> list[str]:
         return []
     try:  # deep nesting ends in a RecursionError, well before it could hurt
         other = _flat(json.loads(theirs))
-        here = _flat(json.loads(mine))
+        own = _flat(json.loads(mine))
         lines = [
-            f"{_show(key)[1:-1]}: {_show(here.get(key, _ABSENT))} here, "
-            f"{_show(other.get(key, _ABSENT))} there"
-            for key in sorted(here.keys() | other.keys())
-            if not _same(here.get(key, _ABSENT), other.get(key, _ABSENT))
+            f"{_show(key)[1:-1]}: {_show(own.get(key, _ABSENT))} {here}, "
+            f"{_show(other.get(key, _ABSENT))} {there}{_HINTS.get(key, '')}"
+            for key in sorted(own.keys() | other.keys())
+            if not _same(own.get(key, _ABSENT), other.get(key, _ABSENT))
         ]
     except (ValueError, RecursionError):
         return ["what the other side sent is not a constitution"]

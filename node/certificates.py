@@ -186,9 +186,11 @@ def read_key(path: Path) -> Identity:
             f"{path}: cannot be read: {error.strerror}",
             fix=f"Run the node as the user who owns {path}.",
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
-        _check_access(path, os.fstat(descriptor))
-        text = file.read(_KEY_FILE_BYTES_MAX + 1)
+    try:
+        _check_access(path, os.fstat(descriptor))  # before a read, which a directory refuses
+        text = os.read(descriptor, _KEY_FILE_BYTES_MAX + 1)
+    finally:
+        os.close(descriptor)
     return Identity(_parse_key(path, text))
 
 

@@ -27,8 +27,10 @@ from node.verbs.new import new_federation
 from node.verbs.new_data import new_data
 from node.verbs.new_stack import new_stack
 from node.verbs.new_task import new_task
+from node.verbs.plot import plot
 from node.verbs.reload import reload
 from node.verbs.run import run
+from node.verbs.simulate import simulate
 from node.verbs.status import status
 from node.verbs.topology import topology_show
 
@@ -92,6 +94,8 @@ app.command("reload")(reload)
 app.command("health")(health)
 app.add_typer(graphs, name="topology")
 graphs.command("show")(topology_show)
+app.command("simulate")(simulate)
+app.command("plot")(plot)
 
 
 @app.callback(invoke_without_command=True)

@@ -67,7 +67,12 @@ def _exchange(store: Path, method: str, what: str, seconds: Seconds) -> tuple[in
             response = connection.getresponse()
             answer: dict[str, Any] = json.load(response)
             return response.status, answer
-    # a timeout is an OSError; ValueError: it ended in the middle of its answer
+    except TimeoutError as error:
+        raise ConfigError(
+            f"the node at {path} did not answer within {seconds:g} s",
+            fix="Its log may say what it is busy with; ask it again.",
+        ) from error
+    # ValueError: it ended in the middle of its answer
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ConfigError(
             f"no node answers at {path}: {error or type(error).__name__}",

@@ -7,7 +7,7 @@ no such overrides, because it is the same on every machine.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +23,11 @@ from gossipfl.learning.task_source import pin
 from gossipfl.mixing.rule import MixingRule, check_degree, load_rule
 from gossipfl.setup import Limits
 from gossipfl.types import PeerId
+from gossipfl.wire.identity import Identity
 from node.certificates import read_certificate, read_key
 from node.home import node_table
 from node.settings import NodeSettings
-from node.tables import Problems, read_toml, validated
+from node.tables import Problems, look_alike, read_toml, validated
 from topology.analysis import (
     byzantine_bound,
     check_connected,
@@ -55,6 +56,7 @@ class NodeConfig:
         attack: what a liar sends; None for everybody else.
         graph: who is whose neighbor, by place in the member list.
         neighbors: this node's neighbors in the member list's order.
+        identity: its key, read once: the file may be gone when a reload takes over.
         task_folder: where the task's file is; None for a packaged task.
     """
 
@@ -66,6 +68,7 @@ class NodeConfig:
     attack: Attack | None
     graph: "nx.Graph[int]"
     neighbors: tuple[PeerId, ...]
+    identity: Identity = field(repr=False)
     task_folder: Path | None = None
 
     @property
@@ -219,12 +222,17 @@ def _joined(
     codec = problems.attempt(where, lambda: load_codec(settings.codec))
     attack = _attack(settings, federation, where, problems)
     _check_data(settings, where, problems)
-    entry = problems.attempt(f"{where}: member", lambda: federation.member(settings.member))
-    if entry is None:
+    if settings.member not in federation.names:
+        problems.add(
+            f"{where}: member",
+            f"there is no member {settings.member!r} in {settings.federation}",
+            "Use one of: " + ", ".join(federation.names),
+        )
         return None
+    entry = federation.member(settings.member)
     around = neighbors(loaded.graph, federation.index(entry.name))
     problems.attempt(str(settings.federation), lambda: check_degree(loaded.rule, len(around)))
-    _check_key(settings, entry, where, problems)
+    identity = _key(settings, entry, where, problems)
     if entry.address is not None and settings.listen is None:
         problems.add(
             f"{where}: listen",
@@ -241,11 +249,11 @@ def _joined(
                 f"{value} is more than the {most} {what} there are",
                 f"At most {most}.",
             )
-    if codec is None:
+    if codec is None or identity is None:
         return None
     names = tuple(federation.names[place] for place in around)
     parts = settings, federation, entry, loaded.rule, codec, attack, loaded.graph, names
-    return NodeConfig(*parts, loaded.task_folder)
+    return NodeConfig(*parts, identity, loaded.task_folder)
 
 
 def _attack(
@@ -266,14 +274,17 @@ def _check_data(settings: NodeSettings, where: str, problems: Problems) -> None:
     if settings.data is None:
         return
     if not settings.data.exists():
-        problems.add(f"{where}: data", f"there is no {settings.data}", "Name the data's own path.")
+        right = look_alike(settings.data) or "Name the data's own path."
+        problems.add(f"{where}: data", f"there is no {settings.data}", right)
     elif not os.access(settings.data, os.R_OK):
         problems.add(
             f"{where}: data", f"{settings.data} cannot be read", "Let the node's user read it."
         )
 
 
-def _check_key(settings: NodeSettings, entry: MemberEntry, where: str, problems: Problems) -> None:
+def _key(
+    settings: NodeSettings, entry: MemberEntry, where: str, problems: Problems
+) -> Identity | None:
     identity = problems.attempt(f"{where}: key", lambda: read_key(settings.key))
     if identity is not None and identity.public != entry.key:
         problems.add(
@@ -281,3 +292,4 @@ def _check_key(settings: NodeSettings, entry: MemberEntry, where: str, problems:
             f"{settings.key} is not the key of {entry.name}'s certificate in the member list",
             "Name that member's key file, or put the certificate of this key into the list.",
         )
+    return identity

@@ -15,14 +15,16 @@ from typing import Any
 from gossipfl.engine import Engine, Phase
 from gossipfl.errors import ConfigError, GossipError, StoreError
 from gossipfl.report import RoundRecord
-from gossipfl.types import PeerId
+from gossipfl.types import PeerId, Round
 from node import parts
 from node.client import SOCKET_NAME
 from node.config import NodeConfig
-from node.driver import Driver, Observations
+from node.driver import Driver
 from node.links import Links
 from node.listener import check_listen
+from node.logs import speak_as
 from node.model_file import MODEL_NAME, ModelFile
+from node.observations import Observations
 from node.records import RECORDS_NAME, recording, recount
 from node.reload import Changes, Request, Requests, changes
 from node.signals import signals
@@ -49,6 +51,7 @@ class Outcome:
         model: where it was written; None if the node left before it had one.
         failure: what could not be kept.
         required: how many members must have taken part for the run to count.
+        first: the first round that this node closed; later than 0 for who came in late.
     """
 
     participation: dict[PeerId, int]
@@ -58,6 +61,7 @@ class Outcome:
     model: Path | None
     failure: StoreError | None = None
     required: int = 1
+    first: Round | None = None
 
 
 async def serve(read: Callable[[], NodeConfig], *, exit_when_done: bool) -> Outcome:
@@ -72,6 +76,7 @@ async def serve(read: Callable[[], NodeConfig], *, exit_when_done: bool) -> Outc
     """
     config = read()
     settings = config.settings
+    speak_as(settings.member)
     requests = Requests()
     try:
         with (
@@ -113,7 +118,13 @@ class _Start:
     def origin(self) -> Origin:
         """What its state belongs to."""
         begun = self.begun
-        return Origin(self.config.federation.digest, begun["layout"], begun["local_layout"])
+        federation = self.config.federation
+        return Origin(
+            federation.digest,
+            begun["layout"],
+            begun["local_layout"],
+            federation.constitution.text,
+        )
 
     @property
     def model_file(self) -> ModelFile:
@@ -121,6 +132,7 @@ class _Start:
         place = parts.place(self.config)
         about = {name: str(place[name]) for name in ("member", "index", "members", "seed")}
         about["task"] = self.begun["kind"]
+        about["held_out"] = self.begun["held_out"]
         about["federation"] = self.config.federation.digest.hex()
         return ModelFile(self.config.settings.store / MODEL_NAME, self.begun["parts"], about)
 
@@ -150,10 +162,12 @@ class _Node:
             logger.warning("%s", warning)
         incarnation = self._store.next_incarnation()
         worker = Worker(parts.beginning(config))
+        clock = asyncio.get_running_loop().time
+        begun_at = clock()
         try:
             async with StatusServer(
                 self._store.directory / SOCKET_NAME,
-                lambda: starting(config, worker, incarnation),
+                lambda: starting(config, worker, incarnation, clock() - begun_at),
                 self._requests.ask,
             ) as server:
                 try:
@@ -338,4 +352,6 @@ def _outcome(
         model, failure = None, failure or error
     taken = seen.participation
     required = config.settings.require_members
-    return Outcome(taken.counts, taken.members, taken.rounds, status, model, failure, required)
+    return Outcome(
+        taken.counts, taken.members, taken.rounds, status, model, failure, required, taken.first
+    )

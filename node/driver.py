@@ -10,10 +10,9 @@ handful at a time. So only a neighbor is ever made to wait, and closing waits fo
 
 import asyncio
 import logging
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -22,18 +21,11 @@ from gossipfl.effects import (
     DurableState,
     Effect,
     Encode,
-    Equivocated,
     Failed,
     Finished,
     Left,
-    MembersDiffer,
     Mix,
-    PeerDown,
-    PeerSilent,
-    PeerUp,
     Persist,
-    RefusedBy,
-    Rejected,
     RoundClosed,
     Send,
     SendData,
@@ -42,17 +34,17 @@ from gossipfl.effects import (
 )
 from gossipfl.engine import Engine, Phase
 from gossipfl.errors import FederationFailed, Refusal, StoreError, WorkerDied
-from gossipfl.report import Participation, RoundRecord
+from gossipfl.report import RoundRecord
 from gossipfl.streams import stream
-from gossipfl.types import Digest, LinkId, PeerId, Round, Seconds, Vector
-from gossipfl.update import close, digest_of, snapshot
+from gossipfl.types import LinkId, PeerId, Round, Seconds, Vector
+from gossipfl.update import close, snapshot
 from gossipfl.wire.chunks import data_message
 from node.links import Links
-from node.logs import RateLimit
+from node.observations import Observer
 from node.store import Origin, Store
 from node.worker import Worker
 
-__all__ = ["Driver", "Observations"]
+__all__ = ["Driver"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,24 +52,8 @@ Step: TypeAlias = Callable[[Seconds], list[Effect]]
 
 MESSAGES_MAX = 32  # of at most one chunk: 32 MiB, however many neighbors push
 DEATHS_MAX = 3  # of the worker in one job; then the job is what kills it
-_RECORDS_KEPT = 1000  # rounds shown by `status`; the report file has them all
 _TURN_S: Seconds = 0.005  # of steps in a row; then links, signals and `status` get theirs
 _LAST_JOBS_S: Seconds = 3.0  # for the last measuring; a node that was told to leave waits for none
-
-
-@dataclass
-class Observations:
-    """What the driver saw, for `status` and the report."""
-
-    participation: Participation
-    records: deque[RoundRecord] = field(default_factory=lambda: deque(maxlen=_RECORDS_KEPT))
-    loss: float | None = None
-    measures: dict[str, float | None] = field(default_factory=dict)
-    strangers: Counter[str] = field(default_factory=Counter)  # refused before a member was known
-    members_differ: dict[PeerId, tuple[str, ...]] = field(default_factory=dict)
-    degraded: str = ""  # why updates are not said at present
-    finished: bool = False
-    model_digest: Digest = b""  # of the model the last closed round ended with
 
 
 class Driver:
@@ -104,19 +80,16 @@ class Driver:
         keep: Callable[[Vector, memoryview, Round], None] = lambda *model: None,
     ) -> None:
         self.engine = engine
-        setup = engine.setup
-        self.seen = Observations(Participation(setup.me, setup.neighbors))
-        self.seen.model_digest = digest_of(engine.model)
+        self._observer = Observer(engine, record)
+        self.seen = self._observer.seen
         self.half_mixed = False  # whether `engine.model` is being written, or was left so
         self._worker = worker
         self._store, self._origin = store
         self._evaluate_every = evaluate_every
-        self._record = record
         self._keep = keep
         self._inputs: asyncio.Queue[Step] = asyncio.Queue()
         self._places = asyncio.Semaphore(MESSAGES_MAX)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._limit = RateLimit()
         self._links: Links | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._jobs: set[asyncio.Task[None]] = set()
@@ -194,11 +167,12 @@ class Driver:
     def refused(self, origin: str, refusal: Refusal, detail: str) -> None:
         """Count what was refused before the engine saw it."""
         known = self.engine.membership.find(PeerId(origin))
+        now = asyncio.get_running_loop().time()
         if known is not None:
-            known.refused[refusal] += 1
+            known.note_refusal(refusal, detail, now)
         else:
             self.seen.strangers[refusal] += 1
-        self._warn_refused(origin, refusal, detail, asyncio.get_running_loop().time())
+        self._observer.refused(origin, refusal, detail, now)
 
     # --- effects -------------------------------------------------------------------------------
 
@@ -215,7 +189,7 @@ class Driver:
                 case Train() | Mix() | Encode() | Snapshot() | Persist():
                     self._start(effect)
                 case RoundClosed():
-                    self._close_round(effect)
+                    self._close_round(effect, now)
                 case Left():
                     self._left = True
                 case Finished(rounds):
@@ -225,51 +199,9 @@ class Driver:
                 case Failed(reason):
                     raise FederationFailed(reason, fix='Use pace = "elastic", or a larger max_s.')
                 case _:
-                    self._tell(effect, now)
+                    self._observer.tell(effect, now)
 
-    def _tell(self, effect: Effect, now: Seconds) -> None:
-        match effect:
-            case PeerUp(peer, incarnation):
-                logger.info("neighbor up", extra={"peer": peer, "start": incarnation})
-            case PeerDown(peer, left):
-                logger.info("neighbor left" if left else "neighbor down", extra={"peer": peer})
-            case PeerSilent(peer, rounds):
-                logger.warning(
-                    "neighbor is silent, no longer waited for",
-                    extra={"peer": peer, "missed": rounds},
-                )
-            case Rejected(peer, refusal, detail):
-                self._warn_refused(peer, refusal, detail, now)
-            case RefusedBy(peer, code, detail):
-                if self._limit.admit((peer, "by", code), now) is not None:
-                    logger.warning("%s refuses this node: %s: %s", peer, code, detail)
-            case MembersDiffer(peer, diff):
-                self.seen.members_differ[peer] = diff
-                if self._limit.admit((peer, "members-differ"), now) is not None:
-                    logger.warning(
-                        "the member lists of this node and %s differ, so no update counts until "
-                        "federation.toml is the same on both:\n%s",
-                        peer,
-                        "\n".join(diff),
-                    )
-            case Equivocated(peer, round_, first, second):
-                logger.error(
-                    "%s signed two models for one round; both frames prove it",
-                    peer,
-                    extra={"round": round_, "first": first.hex(), "second": second.hex()},
-                )
-            case _:
-                pass  # UpdateAccepted: counted by the engine
-
-    def _warn_refused(self, origin: str, refusal: Refusal, detail: str, now: Seconds) -> None:
-        held = self._limit.admit((origin, refusal), now)
-        if held is not None:
-            more = f" ({held} more like it)" if held else ""
-            # An unknown base is what a late start looks like; a snapshot is asked for and comes
-            level = logging.INFO if refusal is Refusal.UNKNOWN_BASE else logging.WARNING
-            logger.log(level, "refused from %s: %s: %s%s", origin, refusal, detail, more)
-
-    def _close_round(self, closed: RoundClosed) -> None:
+    def _close_round(self, closed: RoundClosed, now: Seconds) -> None:
         self.seen.participation.add(closed.round, closed.senders)
         done = closed.round + 1
         last = done == self.engine.setup.federation.constitution.rounds
@@ -277,7 +209,7 @@ class Driver:
         if every and (last or done % every == 0):
             self._spawn(self._evaluate(closed), "evaluate")
             return
-        self._note(closed, {})
+        self._observer.closed(closed, {}, now)
 
     async def _evaluate(self, closed: RoundClosed) -> None:
         measures: dict[str, float | None] = {}
@@ -287,23 +219,7 @@ class Driver:
         except WorkerDied:
             logger.warning("the worker died while it measured", extra={"round": closed.round})
         finally:
-            self._note(closed, measures)
-
-    def _note(self, closed: RoundClosed, measures: dict[str, float | None]) -> None:
-        record = RoundRecord(
-            closed.round,
-            closed.senders,
-            closed.missing,
-            closed.seconds,
-            self.seen.loss,
-            measures,
-        )
-        self.seen.records.append(record)
-        try:
-            self._record(record)
-        except OSError as error:
-            if self._limit.admit("record", asyncio.get_running_loop().time()) is not None:
-                logger.error("a round is missing in the report: %s", error)
+            self._observer.closed(closed, measures, asyncio.get_running_loop().time())
 
     # --- jobs ----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ here and can be told apart and counted; only a member's connection reaches the H
 """
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -281,14 +282,20 @@ def check_listen(now: tuple[str, int] | None, wanted: tuple[str, int] | None) ->
     Raises:
         ConfigError: the address cannot be had.
     """
-    if wanted is None or (now is not None and now[1] == wanted[1]):
-        return  # the same port is this node's own
+    if wanted is None or now == wanted:
+        return
     try:
         found = socket.getaddrinfo(*wanted, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in found:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
+                try:
+                    probe.bind(address)
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE or now is None or now[1] != wanted[1]:
+                        raise
+                    # The port is this node's own; what remains is whether the host is here.
+                    probe.bind((address[0], 0, *address[2:]))
     except OSError as error:
         raise _cannot_listen(*wanted, error) from error
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from gossipfl.types import Seconds
 
-__all__ = ["RateLimit", "set_up"]
+__all__ = ["RateLimit", "set_up", "speak_as"]
 
 PAUSE = 10.0  # seconds between two lines about one fault of one neighbor
 
@@ -40,7 +40,9 @@ class RateLimit:
 
 
 class _Lines(logging.Formatter):
-    """`12:03:04 round closed round=7 senders=3`: the message, then the values."""
+    """`12:03:04 north: neighbor up peer=south start=3`: who, the message, then the values."""
+
+    member = ""  # not known before the files are read
 
     _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -49,9 +51,9 @@ class _Lines(logging.Formatter):
             f"{key}={value}" for key, value in vars(record).items() if key not in self._STANDARD
         )
         said = _harmless(f"{record.getMessage()} {values}".rstrip())
-        line = f"{self.formatTime(record, '%H:%M:%S')} {said}"
-        if record.levelno >= logging.WARNING:
-            line = f"{line[:9]}{record.levelname}: {line[9:]}"
+        level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        who = f"{self.member}: " if self.member else ""
+        line = f"{self.formatTime(record, '%H:%M:%S')} {who}{level}{said}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -76,3 +78,10 @@ def set_up(*, quiet: bool) -> None:
     root.setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("aiohttp").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # warns of every write to a dead link
+
+
+def speak_as(member: str) -> None:
+    """Put a member's name before each line: several nodes may share one terminal."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Lines):
+            handler.formatter.member = member

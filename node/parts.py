@@ -7,7 +7,6 @@ from typing import Any
 from gossipfl.setup import Setup
 from gossipfl.types import Digest, PeerId
 from gossipfl.wire.chunks import DATA_BYTES_MAX
-from node.certificates import read_key
 from node.config import NodeConfig
 from node.connection import LinkOptions
 from node.driver import Driver
@@ -54,7 +53,7 @@ def setup(config: NodeConfig, layout: Digest, incarnation: int, *, exit_when_don
         me=me,
         neighbors=config.neighbors,
         rule=config.rule,
-        identity=read_key(config.settings.key),
+        identity=config.identity,
         layout=layout,
         incarnation=incarnation,
         codec=config.codec,
@@ -72,7 +71,7 @@ def links(config: NodeConfig, driver: Driver) -> Links:
         for entry in federation.members
     }
     return Links(
-        identity=read_key(settings.key),
+        identity=config.identity,
         certificate=config.entry.certificate,
         members=members,
         neighbors=config.neighbors,

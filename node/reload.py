@@ -6,7 +6,7 @@ are checked first; what is wrong is told, and the node goes on as it was.
 
 import asyncio
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gossipfl.errors import ConfigError, GossipError
@@ -102,9 +102,8 @@ def changes(running: NodeConfig, files: NodeConfig) -> Changes:
         reordered=both != [name for name in new if name in old],
         settings=tuple(differ),
     )
-    if not found and before.members_digest != after.members_digest:
-        return Changes(regraphed=True)
-    return found
+    same = set(old) == set(new) and not found.reordered
+    return replace(found, regraphed=same and before.graph != after.graph)
 
 
 class Request:

@@ -12,13 +12,14 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from gossipfl.errors import ConfigError, GossipError, StoreError
+from gossipfl.errors import ConfigError, GossipError, Refusal, StoreError
 from gossipfl.report import neighbor_report
 from gossipfl.types import Seconds
 from node.client import REFUSED, short_path
 from node.config import NodeConfig
 from node.driver import Driver
 from node.links import Links
+from node.trouble import NOT_LISTED
 from node.worker import Worker
 
 __all__ = ["StatusServer", "describe", "starting"]
@@ -45,6 +46,8 @@ def describe(
         row["tls_version"] = link.tls_version if link else None
         row["certificate"] = link.certificate if link else None
         row["trouble"] = trouble.get(row["name"])
+        if not row["up"] and NOT_LISTED in (row["trouble"] or ""):
+            row["cut_off"] = Refusal.UNKNOWN_CERTIFICATE
         diff = seen.members_differ.get(row["name"], ()) if row["members_differ"] else ()
         row["members_diff"] = list(diff)
     ages = [row["accepted_s"] for row in neighbors if row["accepted_s"] is not None]
@@ -71,6 +74,7 @@ def describe(
         "measures": seen.measures,
         "model_digest": seen.model_digest.hex(),
         "offered_round": engine.outbox.round,
+        "starting_s": None,
         "open_s": round(now - opened, 3),
         "exchanged_s": min(ages, default=None),
         "neighbors": neighbors,
@@ -83,8 +87,13 @@ def describe(
     }
 
 
-def starting(config: NodeConfig, worker: Worker, incarnation: int) -> dict[str, Any]:
-    """Return the status of a node whose worker still loads the task; null is not known yet."""
+def starting(
+    config: NodeConfig, worker: Worker, incarnation: int, seconds: Seconds
+) -> dict[str, Any]:
+    """Return the status of a node whose worker has loaded the task for some seconds so far.
+
+    Null is not known yet.
+    """
     constitution = config.federation.constitution
     return {
         "member": config.settings.member,
@@ -108,6 +117,7 @@ def starting(config: NodeConfig, worker: Worker, incarnation: int) -> dict[str, 
         "measures": {},
         "model_digest": None,
         "offered_round": None,
+        "starting_s": round(seconds, 3),
         "open_s": None,
         "exchanged_s": None,
         "neighbors": [],

@@ -4,8 +4,8 @@ A state file, in this order:
 
     magic       9 bytes, `GFLSTATE1`
     length      4 bytes, little endian: of the header
-    header      a msgpack map: federation, layout, size, round, stage, offered, incarnation, same,
-                local_layout, local
+    header      a msgpack map: federation, constitution, layout, size, round, stage, offered,
+                incarnation, same, local_layout, local
     model       size x float32, little endian
     public      as model; left out where it equals it (`same`)
     local       `local` bytes: what of the model stays at home
@@ -30,6 +30,7 @@ from blake3 import blake3
 
 from gossipfl.effects import DurableState
 from gossipfl.errors import StoreError
+from gossipfl.federation import CONSTITUTION_BYTES_MAX, diff
 from gossipfl.types import DIGEST_BYTES, Digest, Round, Vector
 from node.files import FileSystem, OsFiles
 
@@ -39,7 +40,7 @@ MAGIC: Final = b"GFLSTATE1"
 INCARNATION_MAGIC: Final = b"GFLSTART1"
 LENGTH_BYTES: Final = 4
 INCARNATION_BYTES: Final = 8
-HEADER_BYTES_MAX: Final = 1024  # five times what a header takes; the length itself may be damaged
+HEADER_BYTES_MAX: Final = CONSTITUTION_BYTES_MAX + 1024  # that and five times what the rest takes
 STAGES: Final = ("open", "offered")
 _FLOAT: Final = np.dtype("<f4")
 _NEW_KEY: Final = (
@@ -50,11 +51,15 @@ _NEW_KEY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a state belongs to: digests of the constitution and of the model's two layouts."""
+    """What a state belongs to: digests of the constitution and of the model's two layouts.
+
+    `constitution` is the canonical text behind the digest, kept to say what differs.
+    """
 
     federation: Digest
     layout: Digest
     local_layout: Digest
+    constitution: str = ""
 
 
 class Store:
@@ -134,6 +139,7 @@ class Store:
         header = msgpack.packb(
             {
                 "federation": origin.federation,
+                "constitution": origin.constitution,
                 "layout": origin.layout,
                 "size": state.model.size,
                 "round": state.round,
@@ -166,18 +172,28 @@ class Store:
         if content is None:
             return None
         header, sections = self._header(content)
-        for what, theirs, ours in (
-            ("another federation", header["federation"], origin.federation),
-            ("a model of another shape", header["layout"], origin.layout),
-            ("a model of another shape", header["local_layout"], origin.local_layout),
-        ):
-            if theirs != ours:
-                raise StoreError(
-                    f"{self._state} holds the state of {what}",
-                    fix="Set another `store` directory in node.toml, or remove this one if what "
-                    "was trained in it is no longer needed.",
-                )
+        self._check_origin(header, origin)
         return self._state_of(header, sections)
+
+    def _check_origin(self, header: dict[str, Any], origin: Origin) -> None:
+        """Refuse a state of something else; another store alone would lead nowhere."""
+        fix = (
+            "Undo it: with another `store` the others would refuse this member, since they know "
+            f"its start {header['incarnation']}. For a new run, stop all nodes and give each "
+            "another `store` in node.toml."
+        )
+        if header["federation"] != origin.federation:
+            kept = header["constitution"]
+            lines = diff(kept, origin.constitution, "in the state", "in federation.toml")
+            raise StoreError(
+                f"federation.toml has changed since {self._state} was written: {'; '.join(lines)}",
+                fix=fix,
+            )
+        layouts = (header["layout"], header["local_layout"])
+        if layouts != (origin.layout, origin.local_layout):
+            raise StoreError(
+                f"{self._state} holds a model of another shape than the task builds now", fix=fix
+            )
 
     def _last_start(self) -> int:
         with self._told("cannot be tidied"):
@@ -220,6 +236,7 @@ class Store:
         match header:
             case {
                 "federation": bytes(),
+                "constitution": str(),
                 "layout": bytes(),
                 "size": int() as size,
                 "round": int(),

@@ -1,6 +1,7 @@
 """TOML tables as people write them: overrides put in, every complaint kept and told at once."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from gossipfl.errors import ConfigError
 
-__all__ = ["ENVIRONMENT", "Problems", "anchor", "override", "read_toml", "validated"]
+__all__ = [
+    "ENVIRONMENT",
+    "Problems",
+    "anchor",
+    "look_alike",
+    "override",
+    "read_toml",
+    "validated",
+]
 
 ENVIRONMENT: Final = "GOSSIPFL_"
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024  # ten thousand members; a wrong path must not fill memory
@@ -60,15 +69,19 @@ class Problems:
 
 def read_toml(path: Path, problems: Problems) -> dict[str, Any] | None:
     """Return a file's table, or keep why there is none and return None."""
+    if path.is_fifo():  # it would wait for a writer for ever
+        problems.add(str(path), "is a pipe", "Name a file.")
+        return None
     try:
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
         if len(content) > FILE_BYTES_MAX:
             problems.add(str(path), "is far too long for a configuration", "Name the right file.")
             return None
-        return tomllib.loads(content.decode("utf-8"))
+        text = content.decode("utf-8")
+        return tomllib.loads(text)
     except FileNotFoundError:
-        problems.add(str(path), "there is no such file", _look_alike(path))
+        problems.add(str(path), "there is no such file", _other_toml(path))
     except OSError as error:
         problems.add(
             str(path), f"cannot be read: {error.strerror}", "Name a file that this user may read."
@@ -80,21 +93,37 @@ def read_toml(path: Path, problems: Problems) -> dict[str, Any] | None:
             "Save it as UTF-8.",
         )
     except tomllib.TOMLDecodeError as error:
-        problems.add(
-            str(path),
-            f"is not TOML: {error}",
-            'Mend that line: texts stand in quotes (name = "hearts"), tables in [brackets].',
-        )
+        problems.add(str(path), *_not_toml(text, str(error)))
     return None
 
 
-def _look_alike(path: Path) -> str:
-    with_dir = (
-        sorted(file.name for file in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+def _not_toml(text: str, said: str) -> tuple[str, str]:
+    """Say what is wrong with a text that the TOML reader refuses, and what would be right."""
+    if not re.match(r"Cannot (overwrite|declare|mutate)", said):
+        right = 'Mend that line: texts stand in quotes (name = "hearts"), tables in [brackets].'
+        return f"is not TOML: {said}", right
+    lines = text.rstrip().splitlines()
+    found = re.search(r"at line (\d+)", said)  # otherwise it is the end of the document
+    number = int(found[1]) if found else len(lines)
+    line = lines[number - 1].strip()
+    key = line.strip("[] ") if line.startswith("[") else line.partition("=")[0].strip()
+    top = key.partition(".")[0]
+    return (
+        f"line {number}: {key} is set a second time",
+        f"Keep one of the two, {top} = … or the table [{top}], and have it once.",
     )
-    near = difflib.get_close_matches(path.name, with_dir, n=1, cutoff=0.5)
-    if near:
-        return f"Did you mean {path.with_name(near[0])}?"
+
+
+def look_alike(path: Path, pattern: str = "*") -> str:
+    """Ask whether a file beside a path that is not there was meant; empty if none is like it."""
+    beside = sorted(file.name for file in path.parent.glob(pattern)) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.5)
+    return f"Did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def _other_toml(path: Path) -> str:
+    if near := look_alike(path, "*.toml"):
+        return near
     return "Name the right file; `gossipfl new federation` writes a federation.toml to start from."
 
 
@@ -124,19 +153,39 @@ def validated(
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        for item in error.errors():
+        items = error.errors()
+        typos = _misspelled(model, items)
+        for item in items:
             loc = [str(part) for part in item["loc"]]
             owner, description = _field(model, loc)
             key = ".".join(loc)
+            if item["type"] == "missing" and key in typos.values():
+                continue  # told where it is misspelled
             wrong, right = _complaint(item["type"], item["msg"], item["input"], description)
             if item["type"] == "extra_forbidden":
-                # a field without description is not for files: a member's key
-                known = [name for name, info in owner.model_fields.items() if info.description]
-                near = difflib.get_close_matches(loc[-1], known, n=1)
-                right = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(known)}."
+                known = _keys(owner)
+                near = typos.get(key, "").rpartition(".")[2]
+                right = f"Did you mean {near}?" if near else f"Known keys: {', '.join(known)}."
             source = (origins or {}).get(key, where)
             problems.add(f"{source}: {key}" if key else source, wrong, right)
         return None
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    # a field without description is not for files: a member's key
+    return [name for name, info in model.model_fields.items() if info.description]
+
+
+def _misspelled(model: type[BaseModel], items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what unknown keys probably mean, both with the tables they stand in."""
+    typos = {}
+    for item in items:
+        loc = [str(part) for part in item["loc"]]
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(loc[-1], _keys(_field(model, loc)[0]), n=1)
+            if near:
+                typos[".".join(loc)] = ".".join([*loc[:-1], near[0]])
+    return typos
 
 
 def _field(model: type[BaseModel], loc: Sequence[str]) -> tuple[type[BaseModel], str]:

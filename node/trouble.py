@@ -10,7 +10,10 @@ import aiohttp
 from gossipfl.errors import Refusal
 from node.tls import classify
 
-__all__ = ["trouble_of"]
+__all__ = ["NOT_LISTED", "trouble_of"]
+
+NOT_LISTED: Final = "is this node in its member list, and a neighbor by its graph?"
+"""Ends what is said of a member that ended the connection once it had seen this certificate."""
 
 # What proxies answer when it is the member they cannot reach (RFC 9110 §15.6)
 _UNREACHED: Final = (
@@ -44,16 +47,17 @@ def trouble_of(
             return Refusal.WRONG_CERTIFICATE, _wrong_certificate(peer, address, proxy)
         case aiohttp.ClientConnectorSSLError():
             refusal, detail = classify(error.os_error)
-            return refusal, f"{address}{through}: {detail}"
+            asks = f"; {NOT_LISTED}" if "not accept our certificate" in detail else ""
+            return refusal, f"{address}{through}: {detail}{asks}"
         case aiohttp.ClientConnectorError():
             return None, f"{address} cannot be reached{through}: {_reason(error)}"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() if proxy:
             return None, (
                 f"the connection to {address} through the proxy {proxy} was ended; does the proxy "
-                "let it through, and is this node in the member list there?"
+                "let it through, and is this node in the member list and a neighbor there?"
             )
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
-            return None, f"{address} ended the connection; is this node in its member list?"
+            return None, (f"{address} ended the connection; {NOT_LISTED}")
         case aiohttp.ClientPayloadError():
             return None, f"{address} cannot be reached{through}: {error}"
         case aiohttp.ClientResponseError() if proxy:

@@ -39,6 +39,7 @@ class Workplace:
         """Load the task and its data; write the initial model into slot 0 of both files."""
         import torch  # here, once: whoever imports this module need not have it
 
+        from gossipfl.learning.saved_model import mark_of
         from gossipfl.learning.session import Session
 
         torch.set_num_threads(1)  # sums in one order; and every pass need not ask for it
@@ -63,6 +64,7 @@ class Workplace:
             "norm": float(np.linalg.norm(arena.vector(0))),
             "parts": [list(part) for part in session.saved_parts],
             "kind": session.task.kind,
+            "held_out": mark_of(session.split.held_out),
             "device": session.device,
         }
 

@@ -60,6 +60,11 @@ class Facts:
         return len(self.parts) == 1
 
     @property
+    def withstands(self) -> int:
+        """The b that both each node's degree and the graph as a whole allow, -1 for none."""
+        return min(min(self.tolerances), self.bound)
+
+    @property
     def degree_mean(self) -> float:
         """How many neighbors a node has on average."""
         return math.fsum(self.degrees) / len(self.degrees)
@@ -84,6 +89,8 @@ class Facts:
             "rounds_to_mix": self.rounds,
             "algebraic_connectivity": self.connectivity,
             "graph_bound": self.bound,
+            "tolerance_min": min(self.tolerances),
+            "withstands": self.withstands,
             "digest": self.digest,
             "members": [
                 {

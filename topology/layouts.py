@@ -17,7 +17,8 @@ Point: TypeAlias = tuple[float, float]
 CIRCULAR: Final = frozenset({"complete", "exponential", "ring", "small-world", "star"})
 STRESS_MAX: Final = 120  # nodes; up to there distances in the picture follow the hops
 SPRING_STEPS: Final = 300  # of the force layout; then nothing moves visibly any more
-GAP: Final = 0.35  # between the pictures of two parts, in units of one node's room
+ROOM: Final = math.radians(40)  # between two rays of a star: a line of text fits between them
+GAP: Final = 0.8  # between the pictures of two parts, in units of one node's room
 
 
 def is_grid(builder: Graph, size: int) -> bool:
@@ -37,7 +38,7 @@ def layout(graph: "nx.Graph[int]", builder: Graph) -> list[Point]:
         _, columns = sides(size)
         return [(float(node % columns), -float(node // columns)) for node in range(size)]
     if builder.kind == "star" and size > 2:
-        return [(0.0, 0.0), *_circle(size - 1)]
+        return [(0.0, 0.0), *_rays(size - 1)]
     if is_round(builder, size):
         return _circle(size)
     return _in_parts(graph)
@@ -46,6 +47,14 @@ def layout(graph: "nx.Graph[int]", builder: Graph) -> list[Point]:
 def _circle(size: int) -> list[Point]:
     """Places on a circle, clockwise from the top, as a clock's hours."""
     angles = [math.pi / 2 - 2 * math.pi * node / size for node in range(size)]
+    return [(math.cos(angle), math.sin(angle)) for angle in angles]
+
+
+def _rays(count: int) -> list[Point]:
+    """Places around a center, clockwise, with room for its name at the right between two."""
+    free = max(2 * math.pi / count, ROOM)
+    step = (2 * math.pi - free) / (count - 1)
+    angles = [-free / 2 - step * place for place in range(count)]
     return [(math.cos(angle), math.sin(angle)) for angle in angles]
 
 

@@ -81,7 +81,9 @@ def _places(
     texts = {node: str(node) for node in graph}
     if set(texts.values()) == set(order):
         return {node: order[text] for node, text in texts.items()}
-    for first in (0, 1):
+    # Numbers that are some members' names, but not all, would mean other members than they say.
+    mixed = not any_order and not order.keys().isdisjoint(texts.values())
+    for first in () if mixed else (0, 1):
         numbers = {str(first + place): place for place in range(len(names))}
         if set(texts.values()) == set(numbers):
             return {node: numbers[text] for node, text in texts.items()}
@@ -96,8 +98,11 @@ def _misfit(graph: AnyGraph, names: Sequence[str], source: str) -> ConfigError:
     strangers = [text for text in texts if text not in set(names)]
     absent = [name for name in names if name not in set(texts)]
     if numbered and not set(texts) & set(names):
+        counts = f"{len(texts)} nodes, and there are {len(names)} members"
+        if len(texts) == len(names):
+            counts = f"other numbers than 0 to {len(names) - 1} or 1 to {len(names)}"
         return ConfigError(
-            f"topology: {source} has {len(texts)} nodes, and there are {len(names)} members",
+            f"topology: {source} has {counts}",
             fix="Name the nodes as the members, or number them from 0 without a gap.",
         )
     problems = []

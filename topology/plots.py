@@ -10,13 +10,14 @@ from gossipfl.errors import ConfigError
 from topology.facts import Facts
 from topology.graphs.graph import Graph
 from topology.graphs.torus import sides
+from topology.labels import Line, across, freest
 from topology.layouts import Point, is_grid, is_round, layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check_plot", "draw", "paint"]
+__all__ = ["NAMED_MAX", "check_plot", "draw", "paint"]
 
 SUFFIXES: Final = (".png", ".svg", ".pdf")
 NODES_MAX: Final = 1000  # beyond, a picture is one dark spot
@@ -24,7 +25,11 @@ NAMED_MAX: Final = 60  # nodes; more names cannot be read
 NAME_MAX: Final = 24  # characters of a name; a longer one takes the graph's place
 LONG: Final = 140  # points that a name may take at each side: half of the picture is the graph's
 BOW: Final = 0.35  # of a grid's step: how far an edge round the border leaves its row
+HOPPING: Final = frozenset({"exponential", "small-world"})  # pass close to nodes on their circle
+RING_POINTS: Final = 200.0  # about the circle's radius on paper
+BESIDE: Final = 0.8  # of a node's diameter: from its middle to an edge that passes by
 WIDE: Final = 0.66  # of its size is a letter's width, at most on average over a name
+TALL: Final = 1.2  # of its size is a line's height
 CLASSES_MAX: Final = 6  # colors that can be told apart
 INCHES: Final = (8.0, 8.0)
 DPI: Final = 200
@@ -52,9 +57,9 @@ class _Class:
         if self.high < 0:
             return "has no neighbor"
         if self.high == 0:
-            return "withstands no liar"
+            return "by its neighbors: no liar"
         many = str(self.low) if self.low == self.high else f"{self.low} to {self.high}"
-        return f"withstands {many} liar" + ("" if self.high == 1 else "s")
+        return f"by its neighbors: {many} liar" + ("" if self.high == 1 else "s")
 
 
 def check_plot(path: Path) -> None:
@@ -100,7 +105,7 @@ def paint(facts: Facts, builder: Graph, *, title: str, degree_min: int = 0) -> "
         facts: of the graph.
         builder: what made it; its kind chooses the layout.
         title: stands on top.
-        degree_min: nodes with fewer neighbors get a red rim.
+        degree_min: nodes with fewer neighbors get a red rim; those without any are gray already.
 
     Raises:
         ConfigError: too many nodes for a picture.
@@ -113,15 +118,15 @@ def paint(facts: Facts, builder: Graph, *, title: str, degree_min: int = 0) -> "
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, dpi=DPI, facecolor="white")
-    axes = figure.add_axes((0.03, 0.11, 0.94, 0.77))
+    axes = figure.add_axes((0.03, 0.11, 0.94, 0.735))
     axes.set_axis_off()
     points = layout(facts.graph, builder)
-    few = set(facts.too_few(degree_min))
+    few = set(facts.too_few(degree_min)) if degree_min > 1 else set()
     classes = _classes(facts.tolerances)
     _draw_edges(axes, facts, builder, points)
     _draw_nodes(axes, facts, points, classes, few)
     if len(facts.names) <= NAMED_MAX:
-        _draw_names(axes, facts.names, builder, points)
+        _draw_names(axes, facts, builder, points)
     else:
         _frame(axes, points, _node_points(len(points)))
     _draw_words(figure, facts, classes, title, f"fewer than {degree_min} neighbors" if few else "")
@@ -166,24 +171,45 @@ def _draw_edges(axes: "Axes", facts: Facts, builder: Graph, points: Sequence[Poi
         "linewidth": max(0.3, min(2.0, 40 / math.sqrt(count) / 2.5)),
         "alpha": max(0.25, min(0.9, 25 / math.sqrt(count))),
     }
-    grid = is_grid(builder, len(facts.names))
     straight = []
     for one, other in sorted(facts.graph.edges):
-        (x1, y1), (x2, y2) = points[one], points[other]
-        far = max(abs(x1 - x2), abs(y1 - y2))
-        if grid and far > 1:  # round the border: a flat bow beside the row it belongs to
+        bend = _bend(builder, points, one, other)
+        if bend:
             bow = FancyArrowPatch(
                 points[one],
                 points[other],
                 arrowstyle="-",
-                connectionstyle=f"arc3,rad={(-1 if x1 == x2 else 1) * 2 * BOW / far:.4f}",
+                connectionstyle=f"arc3,rad={bend:.4f}",
+                shrinkA=0,
+                shrinkB=0,
                 zorder=1,
                 **style,
             )
             axes.add_patch(bow)
         else:
-            straight.append(((x1, y1), (x2, y2)))
+            straight.append((points[one], points[other]))
     axes.add_collection(LineCollection(straight, zorder=1, **style))
+
+
+def _bend(builder: Graph, points: Sequence[Point], one: int, other: int) -> float:
+    """Return how an edge is bent to be seen beside other nodes: of its length, to its right."""
+    count = len(points)
+    (x1, y1), (x2, y2) = points[one], points[other]
+    if is_grid(builder, count):  # round the border: a flat bow beside the row it belongs to
+        far = max(abs(x1 - x2), abs(y1 - y2))
+        return (-1 if x1 == x2 else 1) * 2 * BOW / far if far > 1 else 0.0
+    hops = min(other - one, count - (other - one))
+    if builder.kind not in HOPPING or hops < 2:
+        return 0.0
+    # The nearest node between the two ends is one place from an end: the edge passes inside of it
+    step = 2 * math.pi / count
+    passes = math.cos((hops / 2 - 1) * step) - math.cos(hops / 2 * step)
+    lacks = _node_points(count) * BESIDE / RING_POINTS - passes
+    if lacks <= 0:
+        return 0.0
+    apex = lacks / (4 * (hops - 1) / hops**2)  # a parabola that is so deep at one hop of so many
+    inward = 1 if other - one == hops else -1
+    return inward * 2 * apex / math.dist((x1, y1), (x2, y2))
 
 
 def _draw_nodes(
@@ -206,12 +232,13 @@ def _draw_nodes(
     )
 
 
-def _draw_names(axes: "Axes", names: Sequence[str], builder: Graph, points: list[Point]) -> None:
+def _draw_names(axes: "Axes", facts: Facts, builder: Graph, points: list[Point]) -> None:
     from matplotlib.patheffects import withStroke
 
+    names = facts.names
     shown = [name if len(name) <= NAME_MAX else name[: NAME_MAX - 1] + "…" for name in names]
     count, longest = len(names), max(map(len, shown))
-    away = _node_points(count) / 2 + 3  # points from the node's middle
+    away = _node_points(count) / 2 + 5  # points from the node's middle
     grid, radial = is_grid(builder, count), is_round(builder, count)
     size = _name_size(count, longest, sides(count)[1] if grid else 0)
     along = radial and count > (
@@ -224,15 +251,22 @@ def _draw_names(axes: "Axes", names: Sequence[str], builder: Graph, points: list
         _frame(axes, corners, max(width, around))
     else:
         _frame(axes, points, away + width if radial else max(width / 2, around))
+    on_paper = [tuple(pair) for pair in (axes.transData.transform(points) * 72 / DPI).tolist()]
+    lines: list[Line] = [(on_paper[one], on_paper[other]) for one, other in facts.graph.edges]
+    reach = _node_points(count) / 2
+    lines += [((left - reach, top), (left + reach, top)) for left, top in on_paper]
     for place, name in enumerate(shown):
         x, y = points[place]
-        if place == 0 and builder.kind == "star" and count > 2:  # between two spokes
-            angle = math.pi / 2 - math.pi / (count - 1)
-            dx, dy = math.cos(angle), math.sin(angle)
+        if place == 0 and builder.kind == "star" and count > 2:  # between two rays
+            dx, dy = 1.0, 0.0
         elif radial:
             dx, dy = x, y
-        else:  # a torus has lines on all other sides
-            dx, dy = (-0.4, 0.75) if grid else (0.0, -1.0)
+        elif grid:  # lines on all other sides
+            dx, dy = -0.4, 0.75
+        else:
+            box = (size * WIDE * len(name), size * TALL)
+            dx, dy = freest(on_paper[place], box, away, lines)
+            lines.append(across(on_paper[place], box, away, (dx, dy)))
         axes.annotate(
             name,
             (x, y),
@@ -319,7 +353,8 @@ def _draw_words(
 
 
 def _caption(facts: Facts) -> str:
-    figures = [f"{len(facts.names)} members, {facts.graph.number_of_edges()} edges"]
+    sizes = (len(facts.names), "member"), (facts.graph.number_of_edges(), "edge")
+    figures = [", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in sizes)]
     if not facts.connected:
         return ", ".join([*figures, f"{len(facts.parts)} parts that never become one model"])
     exact = "" if facts.diameter_exact else "at least "
@@ -327,6 +362,9 @@ def _caption(facts: Facts) -> str:
         f"diameter {exact}{facts.diameter}",
         f"spectral gap {facts.gap:.2g}",
         f"{facts.rounds:,} round{'' if facts.rounds == 1 else 's'} to mix",
-        f"any rule: b ≤ {max(0, facts.bound)}",
     ]
-    return "  ·  ".join(figures)
+    told = "  ·  ".join(figures)
+    if len(facts.names) == 1:
+        return told
+    answer = f"withstands b = {facts.withstands}: by each member's neighbors as colored, and"
+    return f"{told}\n{answer} b ≤ {facts.bound} for the graph as a whole"

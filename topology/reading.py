@@ -14,6 +14,7 @@ adjacency as networkx writes it (`nodes` and `adjacency`), a table of neighbors
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_graph(path: Path, form: str | None = None) -> FoundGraph:
     form = form or SUFFIXES.get(path.suffix.lower())
     if form is None:
         raise ConfigError(
-            f"topology: {path}: the ending {path.suffix or 'of the name'!r} tells no format",
+            f"topology: {path}: its name's ending tells no format",
             fix='Write format = "edge-list", "graphml" or "json" beside path.',
         )
     text = _text(path)
@@ -107,6 +108,8 @@ def _text(path: Path) -> str:
 def _read_edge_list(text: str) -> FoundGraph:
     graph: AnyGraph = nx.Graph()
     kind_column = None
+    widths: set[int] = set()
+    beside: dict[str, int] = {}  # what follows two nodes, and the first line where it does
     for number, line in enumerate(text.splitlines(), start=1):
         words = [word.strip("\"'") for word in re.split(r"[\s,;]+", line.partition("#")[0].strip())]
         if words == [""]:
@@ -128,7 +131,24 @@ def _read_edge_list(text: str) -> FoundGraph:
         graph.add_nodes_from(words[:2])
         if len(words) > 1:
             graph.add_edge(words[0], words[1])
+            widths.add(len(words))
+        for word in words[2:]:
+            beside.setdefault(word, number)
+    _check_pairs(graph, widths, beside)
     return FoundGraph(graph)
+
+
+def _check_pairs(graph: AnyGraph, widths: set[int], beside: Mapping[str, int]) -> None:
+    """Refuse a node with all its neighbors in one line, which would silently lose edges.
+
+    A number behind two nodes is a weight, unless some lines have more of them than others.
+    """
+    for word, number in beside.items():
+        if word in graph and (len(widths) > 1 or not word.isdecimal()):
+            raise _Unreadable(
+                f"line {number} has a third node, {word[:60]!r}, and an edge joins two: write "
+                "one edge a line, or the neighbors by node in a JSON file"
+            )
 
 
 def _read_graphml(text: str) -> FoundGraph:
@@ -174,13 +194,13 @@ def _check_xml(text: str) -> None:
     parser.EndElementHandler = leave
     try:
         parser.Parse(text.encode("utf-8", "surrogatepass"), True)
-    except ExpatError as error:
-        raise _Unreadable(f"is not XML: {error}") from error
+    except (ExpatError, LookupError, ValueError) as error:  # the last two: an odd encoding
+        raise _Unreadable(f"is not XML in UTF-8: {error}") from error
 
 
 def _read_json(text: str) -> FoundGraph:
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_table)
     except (ValueError, RecursionError) as error:
         raise _Unreadable(f"is not JSON: {error}") from error
     match content:
@@ -209,6 +229,14 @@ def _read_json(text: str) -> FoundGraph:
         case list():
             return FoundGraph(_graph((), [_ends(pair) for pair in content]))
     raise _Unreadable("holds neither nodes and edges, nor neighbors by node, nor a list of pairs")
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise _Unreadable(f"says {twice[:60]!r} twice, and only one of them would count")
+    return table
 
 
 def _directable(content: Mapping[str, Any], nodes: list[Any], pairs: list[Any]) -> FoundGraph:

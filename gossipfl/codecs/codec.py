@@ -6,6 +6,7 @@ it, and the next delta is taken against that.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -98,6 +99,7 @@ def load_codec(choice: object, *, key: str = "codec") -> Codec:
     return parse(gossipfl.codecs, Codec, choice, key=key)  # type: ignore[type-abstract]
 
 
+@lru_cache  # a codec is a value; an unknown one raises and is not kept
 def codec_of(wire_id: int) -> Codec:
     """Return the codec that an offer names.
 

@@ -75,11 +75,16 @@ def descend(learner: Learner, model: nn.Module, samples: Samples, *, seed: int) 
         seed: decides the order of the batches.
 
     Raises:
-        TaskError: the loss is no scalar or has no gradient.
+        TaskError: the loss is no scalar or has no gradient, or there is no optimizer.
     """
     losses: list[Tensor] = []
     model.train()
     optimizer = learner.optimizer(model)
+    if not hasattr(optimizer, "zero_grad") or not hasattr(optimizer, "step"):
+        raise TaskError(
+            f"`optimizer` returned {type(optimizer).__name__}, not an optimizer",
+            fix="Return one: torch.optim.Adam(model.parameters(), lr=self.learning_rate).",
+        )
     for epoch in range(learner.epochs):
         for inputs, targets in batches(samples, learner.batch_size, seed, epoch):
             optimizer.zero_grad()

@@ -6,7 +6,7 @@ A mistake that would stop a node is a fault; what may be on purpose is a warning
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from gossipfl.errors import TaskError
+from gossipfl.learning.advice import advice
 from gossipfl.learning.findings import DryRun, described
 from gossipfl.learning.isolation import isolated
-from gossipfl.learning.local import evaluate, local_pass
-from gossipfl.learning.session import Session, blamed
+from gossipfl.learning.local import evaluate, figures, local_pass
+from gossipfl.learning.overlap import overlap
+from gossipfl.learning.session import Session, blamed, read_data
 from gossipfl.learning.task import Place, Samples, Split, Task, initial
 
 __all__ = ["dry_run"]
@@ -46,9 +48,11 @@ def dry_run(task: Task, place: Place) -> DryRun:
         lambda: _same_data(task, place, split),
         lambda: _same_model(task, place),
         lambda: _one_batch(session, found),
-        lambda: _batches(session, found),
+        lambda: _sizes(session),
+        lambda: _each_row(session, found),
         lambda: _measured(session, found),
-        lambda: _overlap(split, found),
+        lambda: overlap(split, found),
+        lambda: _one_answer(split, found),
         lambda: _learns(session, found),
     ]
     for number, probe in enumerate(probes):
@@ -56,21 +60,21 @@ def dry_run(task: Task, place: Place) -> DryRun:
             probe()
         except TaskError as error:
             found.faults.append(error)
-            if number == 2:  # without one right batch, all that follows says the same again
+            if number in (2, 3):  # without right batches, all that follows says the same again
                 break
     return found
 
 
 def _same_data(task: Task, place: Place, split: Split) -> None:
-    with blamed(task, "reading this member's data again"):
-        again = task.data(place)
+    again = read_data(task, place)
     for part in ("train", "held_out"):
         one, other = getattr(split, part), getattr(again, part)
         if not (_equal(one.inputs, other.inputs) and _equal(one.targets, other.targets)):
             raise TaskError(
                 f"`data` gave other {part.replace('_', '-')} rows when it was called again",
-                fix="Split with hold_out(samples, place), or draw from a generator that is seeded "
-                "with place.seed: a node that starts again must find what it held out.",
+                fix="Split with hold_out(samples, place), or draw from torch's global generator or "
+                "one that is seeded with place.seed: a node that starts again must find what it "
+                "held out.",
             )
 
 
@@ -136,17 +140,18 @@ def _loss(task: Task, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tens
             return task.loss(model, inputs, targets)
     except TaskError as error:
         if isinstance(error.__cause__, RuntimeError | ValueError | IndexError):
-            raise _wrong_shapes(error.message, inputs, targets) from error.__cause__
+            raise _wrong_shapes(error.message, inputs, targets, advice(error.__cause__)) from error
         raise
 
 
-def _wrong_shapes(said: str, inputs: Tensor, targets: Tensor) -> TaskError:
+def _wrong_shapes(said: str, inputs: Tensor, targets: Tensor, fix: str | None = None) -> TaskError:
     def of(item: Tensor) -> str:
         return f"{tuple(item.shape)} {str(item.dtype).removeprefix('torch.')}"
 
     return TaskError(
         f"{said}; the batch's inputs are {of(inputs)}, its targets {of(targets)}",
-        fix="Make the first layer take one row's shape, and let the model's answers have the shape "
+        fix=fix
+        or "Make the first layer take one row's shape, and let the model's answers have the shape "
         "the loss wants: model(inputs).squeeze(1) for targets of one number each, int64 codes "
         "for cross_entropy.",
     )
@@ -180,20 +185,38 @@ def _check_gradients(model: nn.Module) -> None:
             )
 
 
-def _batches(session: Session, found: DryRun) -> None:
-    """A loss over batches of any size, and each row for itself."""
-    if _descends(session.task):
-        _batch_sizes(session)
-        _of_each_row(session, found)
-
-
-def _batch_sizes(session: Session) -> None:
-    """Let the model answer batches of several sizes, and one row among other rows."""
+def _sizes(session: Session) -> None:
+    """Let the model answer batches of all the sizes that a node gives it."""
     task, model, train = session.task, session.model, session.split.train
+    if not _descends(task):
+        return
+    with _asked(model):
+        for size in (1, 2, 3, PROBE_ROWS):
+            _answers(task, model, train, slice(0, size))
+        _answers(task, model, session.split.held_out, slice(None))
+    last = len(train) % task.batch_size if task.batch_size else 0
+    if last > 1 and len(train) > task.batch_size:
+        with _in_mode(model, training=True), isolated(PROBE_SEED), torch.no_grad():
+            _answers(task, model, train, slice(0, last))
+
+
+def _each_row(session: Session, found: DryRun) -> None:
+    """Each row's answer is its own, and the loss of all is the mean of theirs."""
+    task, model, train = session.task, session.model, session.split.train
+    if not _descends(task):
+        return
+    if not _draws_nothing(session):
+        found.warnings.append(
+            TaskError(
+                "`loss` or the model draws at random also when it is measured",
+                fix="Change inputs at random only `if model.training`.",
+            )
+        )
+        return
     with _asked(model):
         together = _answers(task, model, train, slice(0, PROBE_ROWS))
         for size in (1, 2, 3):
-            alone = _answers(task, model, train, slice(0, size), whole=False)
+            alone = _answers(task, model, train, slice(0, size))
             if together is None or alone is None:
                 continue
             if not torch.allclose(alone[0], together[0], rtol=SAME, atol=SAME):
@@ -204,17 +227,21 @@ def _batch_sizes(session: Session) -> None:
                     "scale by fixed numbers, or use LayerNorm, or BatchNorm with its own "
                     "statistics.",
                 )
-    last = len(train) % task.batch_size if task.batch_size else 0
-    if last > 1 and len(train) > task.batch_size:
-        with _in_mode(model, training=True), isolated(PROBE_SEED), torch.no_grad():
-            _answers(task, model, train, slice(0, last), whole=False)
-    with _asked(model):
-        _answers(task, model, session.split.held_out, slice(None), whole=False)
+    _mean_of_rows(session, found)
 
 
-def _answers(
-    task: Task, model: nn.Module, rows: Samples, which: slice, *, whole: bool = True
-) -> Tensor | None:
+def _draws_nothing(session: Session) -> bool:
+    """Whether a batch has the same loss from another seed: else no two can be compared."""
+    task, model, rows = session.task, session.model, slice(0, PROBE_ROWS)
+    inputs, targets = session.split.train.inputs[rows], session.split.train.targets[rows]
+    losses = []
+    for seed in (PROBE_SEED, PROBE_SEED + 1):
+        with _asked(model, seed), blamed(task, "computing the loss"):
+            losses.append(float(task.loss(model, inputs, targets)))
+    return losses[0] == losses[1] or math.isnan(losses[0])
+
+
+def _answers(task: Task, model: nn.Module, rows: Samples, which: slice) -> Tensor | None:
     """Return what the model itself answers while the loss is computed, None if it is not called."""
     inputs, targets = rows.inputs[which], rows.targets[which]
     answers: list[Tensor] = []
@@ -225,22 +252,31 @@ def _answers(
 
     handle = model.register_forward_hook(listen)
     try:
-        with blamed(task, f"computing the loss of {len(inputs)} rows"):
+        with _one_size(task, len(inputs)):
             task.loss(model, inputs, targets)
-    except TaskError as error:
-        if whole:
-            raise
-        raise TaskError(
-            f"the model takes one size of batch only: {error.message}",
-            fix="Do not write the size of a batch into the model: x.flatten(1), not x.view(32, "
-            "-1); batches of one row and of all held-out rows come too.",
-        ) from error.__cause__
     finally:
         handle.remove()
     return answers[0] if answers else None
 
 
-def _of_each_row(session: Session, found: DryRun) -> None:
+@contextmanager
+def _one_size(task: Task, count: int) -> Iterator[None]:
+    """Say that a model takes one size of batch: it took the first, and does not take this one."""
+    try:
+        with blamed(task, f"computing the loss of {count} rows"):
+            yield
+    except TaskError as error:
+        cause = error.__cause__
+        raise TaskError(
+            f"the model takes one size of batch only: {error.message}",
+            fix=(cause and advice(cause))
+            or "Do not write the size of a batch into the model: x.flatten(1), not x.view(32, -1), "
+            "and .squeeze(1), not .squeeze(); batches of one row and of all held-out rows come "
+            "too.",
+        ) from cause
+
+
+def _mean_of_rows(session: Session, found: DryRun) -> None:
     """A mean loss of all rows is the mean of the losses of its halves; a broadcast one is not."""
     task, model, train = session.task, session.model, session.split.train
     count = min(len(train), 2 * PROBE_ROWS) // 2 * 2
@@ -279,66 +315,30 @@ def _of_each_row(session: Session, found: DryRun) -> None:
 
 def _measured(session: Session, found: DryRun) -> None:
     task, model, rows = session.task, session.model, session.split.held_out
-    with _asked(model), blamed(task, "measuring"):
-        measures: object = task.measures(model, rows.inputs, rows.targets)
-    if not isinstance(measures, Mapping):
-        raise TaskError(
-            f"`measures` returned {type(measures).__name__}, not a dict of numbers",
-            fix='Return {"accuracy": accuracy(predicted, targets)}.',
-        )
-    for name, value in measures.items():
-        if not isinstance(name, str) or not (value is None or _is_number(value)):
-            shown = (
-                f"a tensor of shape {tuple(value.shape)}"
-                if isinstance(value, Tensor)
-                else (f"{type(value).__name__} {str(value)[:40]!r}")
-            )
-            raise TaskError(
-                f"`measures` gave {name} as {shown}, not a number",
-                fix="Return one float for each name, or None for what cannot be computed.",
-            )
-        if value is not None and not math.isfinite(float(value)):
+    with blamed(task, "measuring"):
+        found.measures = evaluate(task, model, rows)
+        given = figures(task, model, rows)
+    for name, value in given.items():
+        if value is not None and not math.isfinite(value):
             found.warnings.append(
                 TaskError(
-                    f"`measures` gave {name} as {float(value)}, which is shown as nothing",
+                    f"`measures` gave {name} as {value}, which is shown as nothing",
                     fix="Return None for what cannot be computed, or mend the measure.",
                 )
             )
-    with blamed(task, "measuring"):
-        found.measures = dict(evaluate(task, model, rows))
 
 
-def _is_number(value: object) -> bool:
-    if isinstance(value, Tensor):
-        return value.numel() == 1 and not value.is_complex()
-    try:
-        float(value)  # type: ignore[arg-type]  # numpy's numbers too
-    except (TypeError, ValueError):
-        return False
-    return not isinstance(value, str)
-
-
-def _overlap(split: Split, found: DryRun) -> None:
-    known = set(_rows(split.train))
-    doubled = sum(row in known for row in _rows(split.held_out))
-    if doubled:
+def _one_answer(split: Split, found: DryRun) -> None:
+    """Warn of targets that are all alike: right for some members, and often the wrong column."""
+    targets = split.train.targets
+    if len(targets) > 1 and bool((targets == targets[0]).all()):
         found.warnings.append(
             TaskError(
-                f"{doubled} of {len(split.held_out)} held-out rows are also among the training "
-                "rows",
-                fix="If they are the same records, drop the doubles or split anew: figures on rows "
-                "that were trained on are too good.",
+                "the target is the same in every row to train on: alone, this member learns to "
+                "say that only",
+                fix="If that is wrong, check the file and the column that is predicted.",
             )
         )
-
-
-def _rows(samples: Samples) -> Iterator[bytes]:
-    raw = (
-        item.reshape(len(item), -1).contiguous().view(torch.uint8).numpy()
-        for item in (samples.inputs, samples.targets)
-    )
-    for one, other in zip(*raw, strict=True):
-        yield one.tobytes() + other.tobytes()
 
 
 def _learns(session: Session, found: DryRun) -> None:
@@ -383,7 +383,7 @@ def _in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _asked(model: nn.Module) -> Iterator[None]:
+def _asked(model: nn.Module, seed: int = PROBE_SEED) -> Iterator[None]:
     """Let a model answer as it does when it is measured."""
-    with _in_mode(model, training=False), isolated(PROBE_SEED), torch.no_grad():
+    with _in_mode(model, training=False), isolated(seed), torch.no_grad():
         yield

@@ -39,16 +39,16 @@ class Place:
 class Samples:
     """Examples with their targets; row i of one belongs to row i of the other.
 
-    Tensors are kept as they are. Numpy arrays become tensors that models take: float arrays of
-    any width float32, as models are, and integers int64, as class codes are.
+    Tensors are kept as they are, without a gradient. Numpy arrays become tensors that models take:
+    float arrays of any width float32, as models are, and integers int64, as class codes are.
 
     Args:
         inputs: shape (n, …), a tensor or a numpy array.
         targets: shape (n,) or (n, …), a tensor or a numpy array.
 
     Raises:
-        TaskError: neither tensors nor numeric arrays, no rows, unequal lengths, or NaN or infinity
-            among the values.
+        TaskError: neither dense tensors nor numeric arrays, no rows, unequal lengths, or NaN or
+            infinity among the values.
     """
 
     inputs: Tensor
@@ -73,10 +73,24 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One member's samples: what it trains on, and what it holds out to measure itself."""
+    """One member's samples: what it trains on, and what it holds out to measure itself.
+
+    Raises:
+        TaskError: one of them is something else, such as a loader or a bare tensor.
+    """
 
     train: Samples
     held_out: Samples
+
+    def __post_init__(self) -> None:
+        """Refuse what is no Samples before somebody takes it for one."""
+        for name in ("train", "held_out"):
+            if not isinstance(part := getattr(self, name), Samples):
+                raise TaskError(
+                    f"`{name}` of the Split is {type(part).__name__}, not Samples",
+                    fix="Give it all rows at once: Split(train=Samples(inputs, targets), "
+                    "held_out=Samples(…)); steps and batches are cut from them.",
+                )
 
     def to(self, device: str) -> Self:
         """Return the same samples on a device."""
@@ -97,7 +111,13 @@ def _checked(name: str, values: object) -> Tensor:
 
 def _tensor(name: str, values: object) -> Tensor:
     if isinstance(values, Tensor):
-        return values
+        if values.layout is not torch.strided:
+            raise TaskError(
+                f"{name} are a sparse tensor, which cannot be cut into batches",
+                fix="Return .to_dense() of it from `data`.",
+            )
+        # With a gradient, all batches would share one graph, which the first step uses up
+        return values.detach() if values.requires_grad else values
     if not isinstance(values, np.ndarray):
         raise TaskError(
             f"{name} are {type(values).__name__}, neither a tensor nor a numpy array",

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import torch
+from blake3 import blake3
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from gossipfl.errors import TaskError
+from gossipfl.learning.samples import Samples
 
-__all__ = ["SavedModel", "read_model"]
+__all__ = ["SavedModel", "mark_of", "read_model"]
 
 _NAMES_SHOWN: Final = 4  # of tensors in one sentence
+_MARK_BYTES: Final = 2  # 65,535 of 65,536 other files are told; nobody guesses a patient from it
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,8 @@ class SavedModel:
     Attributes:
         path: of the file.
         tensors: by name, as `state_dict` names them.
-        metadata: what the node wrote beside them: member, index, members, seed, rounds, task and
-            federation; empty for a file of somebody else's.
+        metadata: what the node wrote beside them: member, index, members, seed, rounds, task,
+            federation, and the mark of the rows it held out; empty for a file of somebody else's.
     """
 
     path: Path
@@ -90,6 +94,19 @@ def read_model(path: Path) -> SavedModel:
             fix="Name a file that this user may read.",
         ) from error
     return SavedModel(path, tensors, metadata)
+
+
+def mark_of(rows: Samples) -> str:
+    """Return a mark of held-out rows, hex: the same for the same rows in the same order.
+
+    It goes into a model's file, so that `gossipfl evaluate` can tell rows that were held out from
+    others. Two bytes of a digest, since the file is handed on and rows may be few.
+    """
+    digest = blake3()
+    for item in (rows.inputs, rows.targets):
+        digest.update(f"{item.dtype} {tuple(item.shape)}\n".encode())
+        digest.update(item.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest(_MARK_BYTES)
 
 
 def _listed(names: list[str]) -> str:

@@ -16,16 +16,18 @@ from typing import Any
 import numpy as np
 
 from gossipfl.errors import GossipError, TaskError
+from gossipfl.learning.advice import advice
 from gossipfl.learning.device import available, choose
+from gossipfl.learning.isolation import isolated
 from gossipfl.learning.local import evaluate, local_pass
 from gossipfl.learning.task import Place, Split, Task, initial, load_task
 from gossipfl.params import Layout, LocalLayout, Raw, SavedPart, saved_parts
+from gossipfl.streams import seed_of
 from gossipfl.types import Vector
 
-__all__ = ["Session", "blamed"]
+__all__ = ["Session", "blamed", "read_data"]
 
 _MESSAGE_CHARS_MAX = 1000  # of a task's own exception; a whole tensor printed is no sentence
-
 
 _NOTHING: Raw = np.empty(0, np.uint8)  # the local state of a model that shares everything
 
@@ -45,13 +47,7 @@ class Session:
     def __init__(self, task: Task, place: Place, device: str = "cpu") -> None:
         self.task = task
         self.device = device
-        with blamed(task, "reading this member's data"):
-            split = task.data(place)
-            if not isinstance(split, Split):
-                raise TaskError(
-                    f"`data` returned {type(split).__name__}, not a Split",
-                    fix="Return Split(train=Samples(…), held_out=Samples(…)).",
-                )
+        split = read_data(task, place)
         with blamed(task, "building the model"):
             model = initial(task, place.seed)  # drawn on the CPU: the same start on any device
         self.layout = Layout.of(model, task.share)
@@ -150,6 +146,25 @@ class Session:
         self.local_layout.write(self.model, local)
 
 
+def read_data(task: Task, place: Place) -> Split:
+    """Return a member's samples; what `data` draws from global generators is the same each time.
+
+    Raises:
+        TaskError: the task raises, or returns something else.
+    """
+    with (
+        blamed(task, "reading this member's data"),
+        isolated(seed_of(place.seed, place.member, "data")),
+    ):
+        split: object = task.data(place)
+    if not isinstance(split, Split):
+        raise TaskError(
+            f"`data` returned {type(split).__name__}, not a Split",
+            fix="Return Split(train=Samples(…), held_out=Samples(…)).",
+        )
+    return split
+
+
 @contextmanager
 def blamed(task: Task, doing: str) -> Iterator[None]:
     """Turn what a task's code raises into an error of the task, with the place it came from."""
@@ -162,14 +177,13 @@ def blamed(task: Task, doing: str) -> Iterator[None]:
         said = f"{type(error).__name__}: {message}" if message else type(error).__name__
         raise TaskError(
             f"the task {task.kind} failed while {doing}: {said} ({_line_at_fault(task, error)})",
-            fix="Mend the task at that line, or the data it reads; the log has the traceback.",
+            fix=advice(error) or "Mend the task at that line, or the data it reads.",
         ) from error
 
 
 def _line_at_fault(task: Task, error: BaseException) -> str:
-    """Return file and line of the innermost call inside the task's own file, else of the error."""
+    """Return file and line of the innermost call inside the task's own file, else the file."""
     frames = traceback.extract_tb(error.__traceback__)
     file = inspect.getfile(type(task))
     own = [frame for frame in frames if frame.filename == file]
-    frame = (own or frames)[-1]
-    return f"{frame.filename}, line {frame.lineno}"
+    return f"{file}, line {own[-1].lineno}" if own else file

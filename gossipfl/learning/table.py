@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,11 +20,24 @@ from gossipfl.errors import TaskError
 from gossipfl.learning.task import Place, Samples, Split
 from gossipfl.streams import stream
 
-__all__ = ["MISSING_WORDS", "CsvFile", "Missing", "hold_out", "is_number", "read_table"]
+__all__ = [
+    "MISSING_WORDS",
+    "CsvFile",
+    "Decimal",
+    "Missing",
+    "hold_out",
+    "number",
+    "read_table",
+    "without_thousands",
+]
 
 Missing: TypeAlias = Literal["refuse", "drop"] | float | Mapping[str, float]
 """What to do with a missing value: refuse the file, drop the row, or put in a number: one for all
-columns, or one for each column that may miss some."""
+columns, or one for each column that may miss some. A row without its target is never filled in:
+only "refuse" refuses it, all others leave it out."""
+
+Decimal: TypeAlias = Literal[".", ","]
+"""What stands before the tenths: 1.5 or, as in much of Europe, 1,5. Nothing parts thousands."""
 
 DELIMITERS: Final = ",;\t"
 SNIFFED_LINES: Final = 6  # tell which delimiter splits a header and what follows it alike
@@ -35,13 +49,13 @@ _STRATA_MAX: Final = 20  # distinct whole numbers that still are classes, not am
 
 
 def read_table(
-    path: Path | None,
+    path: Path | str | None,
     target: str,
     *,
     columns: Iterable[str] | None = None,
     classes: Sequence[str | float] | None = None,
     missing: Missing = "refuse",
-    constant: bool = False,
+    decimal: Decimal = ".",
 ) -> Samples:
     """Read a CSV file with a header: float32 inputs, and the target column as targets.
 
@@ -52,9 +66,9 @@ def read_table(
             they stand. Name them where members' files may differ.
         classes: what the target column may hold, in the order of its codes: targets are then
             int64 codes from 0, shape (n,). By default they are float32 numbers, shape (n,).
-        missing: "refuse", "drop" the row, or a number to put in, for all or by heading. A missing
-            target is never filled in.
-        constant: let the target be the same in every row.
+        missing: "refuse", "drop" the row, or a number to put in, for all or by heading. A row
+            whose target is missing is left out with all but "refuse".
+        decimal: "," where the file has 1,5 for one and a half.
 
     Returns:
         Inputs of shape (n, len(columns)), targets of shape (n,).
@@ -62,14 +76,14 @@ def read_table(
     Raises:
         TaskError: naming file, line and column.
     """
-    file = CsvFile(path)
+    file = CsvFile(path, decimal)
     names = list(columns) if columns is not None else [n for n in file.header if n != target]
     places = [file.place(name) for name in (*names, target)]
     if not names:
         raise TaskError(f"{file.path}: there is no column beside {target}", fix="Add some inputs.")
     if target in names:
         raise TaskError(f"the target {target} is among the inputs", fix="Take it out of `columns`.")
-    codes = None if classes is None else {_code(word): i for i, word in enumerate(classes)}
+    codes = None if classes is None else {_code(str(word)): i for i, word in enumerate(classes)}
     if isinstance(missing, str) and missing not in ("refuse", "drop"):
         raise TaskError(
             f"missing={missing!r} is nothing read_table knows",
@@ -77,6 +91,7 @@ def read_table(
         )
     inputs: list[list[float]] = []
     targets: list[float] = []
+    line = 0
     for line, row in file.rows():
         cells = [row[place] for place in places]
         values = [
@@ -89,13 +104,8 @@ def read_table(
             targets.append(outcome)
     if not targets:
         raise TaskError(
-            f"{file.path}: no rows are left" if missing == "drop" else f"{file.path}: has no rows",
+            f"{file.path}: no rows are left" if line else f"{file.path}: has no rows",
             fix="Put one sample on each line below the header.",
-        )
-    if not constant and len(targets) > 1 and len(set(targets)) == 1:
-        raise TaskError(
-            f"{file.path}: {target} is the same in every row: nothing can be learned from that",
-            fix="Check the column and the file; if it is right, pass constant=True to read_table.",
         )
     made = np.array(targets, np.float32 if codes is None else np.int64)
     return Samples(torch.from_numpy(np.array(inputs, np.float32)), torch.from_numpy(made))
@@ -147,20 +157,27 @@ class CsvFile:
 
     Args:
         path: of the file; None if a member has none, which is told.
+        decimal: what stands before the tenths.
 
     Raises:
-        TaskError: the file cannot be read, or its first line is no header.
+        TaskError: the file cannot be read, its first line is no header, or `decimal` is neither.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | str | None, decimal: Decimal = ".") -> None:
+        if decimal not in (".", ","):
+            raise TaskError(
+                f"decimal={decimal!r} is nothing that numbers are written with",
+                fix='Use "." or ",".',
+            )
         if path is None:
             raise TaskError(
                 "this member has no data file",
                 fix='Name it in node.toml: data = "patients.csv"; for `gossipfl check` and '
                 "`evaluate`, with --data.",
             )
-        self.path = path
-        self._text = _text_of(path)
+        self.path = Path(path)
+        self._decimal: Decimal = decimal
+        self._text = _text_of(self.path)
         lines = (line for line in io.StringIO(self._text) if line.strip())
         first = list(itertools.islice(lines, SNIFFED_LINES))
         self._delimiter = max(DELIMITERS, key=lambda mark: _splits(first, mark))
@@ -185,6 +202,13 @@ class CsvFile:
         """Return where a column stands."""
         if name in self.header:
             return self.header.index(name)
+        if len(self.header) == 1:
+            raise TaskError(
+                f"{self.path}: there is no column {name!r}; the only one is "
+                f"{_shown(self.header[0])!r}",
+                fix="Begin with a line of headings, and separate them, as the values, by commas, "
+                "semicolons or tabs.",
+            )
         near = get_close_matches(name, self.header, n=1)
         listed = ", ".join(_shown(found) for found in self.header[:20])
         raise TaskError(
@@ -192,7 +216,9 @@ class CsvFile:
             fix=f"Did you mean {near[0]}?" if near else f"Its columns: {listed}.",
         )
 
-    def number(self, line: int, name: str, cell: str, missing: Missing) -> float | None:
+    def number(
+        self, line: int, name: str, cell: str, missing: Missing, *, target: bool = False
+    ) -> float | None:
         """Return a cell's value, None if its row is to be dropped."""
         if cell.lower() in MISSING_WORDS:
             if missing == "drop":
@@ -201,8 +227,9 @@ class CsvFile:
             if fill is None or isinstance(fill, str):
                 raise self._missing(line, name)
             return fill
-        if not is_number(cell) or abs(value := float(cell)) > FLOAT32_MAX:
-            raise self._no_number(line, name, cell)
+        value = number(cell, self._decimal)
+        if value is None or abs(value) > FLOAT32_MAX:
+            raise self._no_number(line, name, cell, target=target)
         return value
 
     def outcome(
@@ -210,12 +237,12 @@ class CsvFile:
     ) -> float | None:
         """Return the target of a row, None if the row is to be dropped."""
         if cell.lower() in MISSING_WORDS and (codes is None or cell not in codes):
-            if missing == "drop":
+            if missing != "refuse":
                 return None
             raise self._missing(line, name, target=True)
         if codes is None:
-            return self.number(line, name, cell, "refuse")
-        if (code := codes.get(_code(cell))) is None:
+            return self.number(line, name, cell, "refuse", target=True)
+        if (code := codes.get(_code(cell, self._decimal))) is None:
             raise TaskError(
                 f"{self.path}, line {line}: {name} is {_shown(cell)!r}, which is none of the "
                 "classes",
@@ -243,7 +270,7 @@ class CsvFile:
             raise TaskError(
                 f"{self.path}: is empty", fix="Write a header, then one sample on each line."
             )
-        if all(is_number(name) for name in self.header):
+        if all(number(name, self._decimal) is not None for name in self.header):
             raise wrong(
                 "is no header but numbers", "Put the columns' names into the first line: age,sick"
             )
@@ -261,16 +288,35 @@ class CsvFile:
         fix += "." if target else ', or put in a number: missing=0 or missing={"' + name + '": 0}.'
         return TaskError(f"{self.path}, line {line}: {name} is missing", fix=fix)
 
-    def _no_number(self, line: int, name: str, cell: str) -> TaskError:
-        fix = "Write a number"
-        if is_number(cell.replace(",", ".")):
-            fix += f": {cell.replace(',', '.')}, with a point"
-        else:
-            fix += ", code texts as numbers, or leave the column out with `columns`"
+    def _no_number(self, line: int, name: str, cell: str, *, target: bool) -> TaskError:
+        fix = _as_a_number(cell, self._decimal)
+        if fix is None and target:
+            fix = (
+                "Write a number, or name the classes that it may be in read_table: "
+                f"classes=[{_shown(cell)!r}, …]."
+            )
         return TaskError(
             f"{self.path}, line {line}: {name} is {_shown(cell)!r}, not a finite number",
-            fix=f"{fix}.",
+            fix=fix
+            or "Write a number, code texts as numbers, or leave the column out with `columns`.",
         )
+
+
+def _as_a_number(cell: str, decimal: Decimal) -> str | None:
+    """Say how a number is to be written that has marks in it which are not read; None for texts."""
+    other: Decimal = "," if decimal == "." else "."
+    option = f'decimal="{other}" to read_table'
+    swapped = cell.replace(other, decimal)
+    if (plain := without_thousands(cell, decimal)) is not None:
+        fix = f"Write {plain}: nothing may part thousands"
+        if number(cell, other) is not None:
+            fix += f"; if {cell} is {swapped}, pass {option}"
+        return f"{fix}."
+    if other in cell and number(cell, other) is not None:
+        return f"Write {swapped}, or, if the whole file is written so, pass {option}."
+    if (plain := without_thousands(cell, other)) is not None:
+        return f"Write {plain}, for nothing may part thousands, and pass {option}."
+    return None
 
 
 def _text_of(path: Path) -> str:
@@ -290,18 +336,33 @@ def _text_of(path: Path) -> str:
         ) from error
 
 
-def _code(word: str | float) -> str:
+def _code(word: str, decimal: Decimal = ".") -> str:
     """Return a class as it is compared: 1, "1" and "1.0" are one."""
-    text = str(word).strip()
-    return repr(float(text)).removesuffix(".0") if is_number(text) else text
+    text = word.strip()
+    value = number(text, decimal)
+    return text if value is None else repr(value).removesuffix(".0")
 
 
-def is_number(text: str) -> bool:
-    """Tell whether a cell is a finite number."""
+def number(text: str, decimal: Decimal = ".") -> float | None:
+    """Return what a cell says if it is a finite number, None if it is none.
+
+    With a decimal comma, a point makes it none: 1.234 may be a thousand and more there.
+    """
+    if "_" in text or (decimal == "," and "." in text):  # Python's 1_000 is no one's data
+        return None
     try:
-        return math.isfinite(float(text)) and "_" not in text  # Python's 1_000 is no one's data
+        value = float(text.replace(",", ".") if decimal == "," else text)
     except ValueError:
-        return False
+        return None
+    return value if math.isfinite(value) else None
+
+
+def without_thousands(text: str, decimal: Decimal = ".") -> str | None:
+    """Return a number without the marks between its thousands, None if it has none."""
+    mark = "\\." if decimal == "," else ","
+    if re.fullmatch(rf"[+-]?\d{{1,3}}({mark}\d{{3}})+({re.escape(decimal)}\d+)?", text):
+        return text.replace(mark[-1], "")
+    return None
 
 
 def _splits(lines: list[str], delimiter: str) -> tuple[bool, int]:

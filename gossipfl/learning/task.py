@@ -3,8 +3,9 @@
 import math
 from abc import abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
-from pydantic import field_validator
+from pydantic import ConfigDict, field_validator
 from torch import Tensor, nn
 
 import gossipfl.tasks
@@ -34,6 +35,11 @@ class Task(family.Member):
 
     The defaults suit a small model on scaled columns, so that a first task names none of them.
     """
+
+    model_config = ConfigDict(validate_default=True)  # what a user's class sets is checked too
+
+    owners: ClassVar[tuple[str, ...]] = ()
+    """The members whose data comes with the task; empty for most."""
 
     epochs: int = 1  # the shortest time apart: what members learn alone pulls them apart
     """Passes over the member's own data in one round; at least 1."""

@@ -5,6 +5,7 @@ no compiled file. Whatever the file raises becomes a sentence with its line.
 """
 
 import importlib.util
+import inspect
 import json
 import re
 import sys
@@ -27,6 +28,22 @@ from gossipfl.learning.task_source import digest_of, read_source, spelled
 __all__ = ["load"]
 
 IMPORT_SEED: Final = 0  # what a file draws while it is read is the same on every member
+METHODS: Final = {
+    "model": (),
+    "data": ("place",),
+    "loss": ("model", "inputs", "targets"),
+    "measures": ("model", "inputs", "targets"),
+    "optimizer": ("model",),
+    "fit": ("model", "samples", "seed"),
+}
+"""What a task's methods are called with; `seed` by its name."""
+ELSEWHERE: Final = {
+    "configure_optimizers": "optimizer",
+    "training_step": "loss",
+    "validation_step": "measures",
+    "optimiser": "optimizer",
+}
+"""What other frameworks call a method: left as it is, it would never be called."""
 _MESSAGE_CHARS_MAX: Final = 1000  # of a file's own exception: a sentence, not a page
 _UNTYPED: Final = re.compile(r"Field '(\w+)'|attribute was detected: `(\w+)")  # pydantic's words
 
@@ -70,8 +87,11 @@ def load(choice: object, folder: Path | None = None) -> Task:
             "member the new one and start all nodes again with it.",
         )
     chosen = _chosen(_module(path, content, digest), path, name)
+    _check_class(chosen, path)
     chosen.kind = kind
-    return _built(chosen, fields, kind)
+    task = _built(chosen, fields, path)
+    _check_methods(task, path)
+    return task
 
 
 def _table(choice: object) -> dict[str, Any]:
@@ -121,6 +141,11 @@ def _explained(error: BaseException, path: Path, text: str) -> TaskError:
         case PydanticUserError():
             if found := _UNTYPED.search(message):
                 return _untyped(found.group(1) or found.group(2), path, text, line)
+            said = message.partition(". ")[0]
+            fix = (
+                "A field is a setting that federation.toml can hold: a number, a text, true or "
+                "false, or a list of such. Move all else out of the class."
+            )
     where = str(path) if line is None else f"{path}, line {line}"
     return TaskError(f"{where}: {said}", fix=fix)
 
@@ -192,19 +217,76 @@ def _chosen(module: ModuleType, path: Path, name: str | None) -> type[Task]:
     return found
 
 
-def _built(task: type[Task], fields: dict[str, Any], kind: str) -> Task:
+def _check_class(task: type[Task], path: Path) -> None:
+    """Refuse what would stop a class from being built, or from having all of its methods.
+
+    Raises:
+        TaskError: there is an `__init__`, or a field where a method must be.
+    """
+    for parent in task.__mro__:
+        if parent.__module__ == task.__module__ and "__init__" in vars(parent):
+            raise TaskError(
+                f"{path}: the class {parent.__name__} has an __init__ of its own or by @dataclass",
+                fix="Leave it out: `hidden: int = 16` in the class is a setting that self.hidden "
+                "gives, and layers are built in `model`.",
+            )
+    for name, right in ELSEWHERE.items():
+        if hasattr(task, name) and getattr(task, right) is getattr(Task, right):
+            raise TaskError(
+                f"{path}: nobody calls `{name}` of the class {task.__name__}",
+                fix=f"Write it as `{_signature(right, METHODS[right])}`.",
+            )
+    for name, arguments in METHODS.items():
+        if name in task.model_fields:
+            raise TaskError(
+                f"{path}: `{name}` in the class {task.__name__} is a field, but must be a method",
+                fix=f"Give the field another name, and write `{_signature(name, arguments)}`.",
+            )
+
+
+def _check_methods(task: Task, path: Path) -> None:
+    """Refuse a method that cannot be called as it will be.
+
+    Raises:
+        TaskError: naming the method and how it must begin.
+    """
+    for name, arguments in METHODS.items():
+        given = [argument for argument in arguments if argument != "seed"]
+        named = {"seed": 0} if "seed" in arguments else {}
+        try:
+            inspect.signature(getattr(task, name)).bind(*given, **named)
+        except (TypeError, ValueError) as error:  # the latter where there is no self
+            raise TaskError(
+                f"{path}: `{name}` of the class {type(task).__name__} cannot be called: {error}",
+                fix=f"Let it begin `{_signature(name, arguments)}`.",
+            ) from None
+
+
+def _signature(name: str, arguments: tuple[str, ...]) -> str:
+    listed = ", ".join(("self", *arguments)).replace("seed", "*, seed")
+    return f"def {name}({listed}):"
+
+
+def _built(task: type[Task], fields: dict[str, Any], path: Path) -> Task:
     """Build a task from its fields.
 
     Raises:
         ConfigError: a field is unknown, missing or wrong.
-        TaskError: a check of the class's own raises.
+        TaskError: what the class itself sets a field to is wrong, or a check of its own raises.
     """
-    known = task.model_fields
+    known, kind = task.model_fields, task.kind
     try:
         # As JSON: a TOML list may then stand for a tuple, though everything else stays strict.
         return task.model_validate_json(json.dumps(fields))
     except ValidationError as error:
         items = error.errors()
+        own = [item for item in items if item["type"] != "missing" and item["loc"][0] not in fields]
+        if own:
+            raise TaskError(
+                f"{path}: "
+                + "; ".join(f"{item['loc'][0]} in the class: {_lower(item)}" for item in own),
+                fix="Mend what the class sets it to, or its type.",
+            ) from None  # a cause is shown to the user, and this one says no more
         problems = "; ".join(
             f"{'.'.join(['task', *map(str, item['loc'])])}: "
             + ("there is no such field" if item["type"] == "extra_forbidden" else _lower(item))
@@ -215,7 +297,7 @@ def _built(task: type[Task], fields: dict[str, Any], kind: str) -> Task:
         hint = f"Did you mean {near[0]}? " if near else ""
         raise ConfigError(
             problems, fix=f"{hint}Fields of {kind}: {', '.join(known) or 'none'}."
-        ) from error
+        ) from None
     except GossipError:
         raise
     except Exception as error:

@@ -11,22 +11,25 @@ from node.verbs import AsJson
 if TYPE_CHECKING:
     from gossipfl.errors import TaskError
     from gossipfl.learning.findings import DryRun, Leaf
+    from node.chosen_task import ChosenTask
 
 __all__ = ["check"]
 
+FILES = ("node.toml", "federation.toml")  # that name a task; the first knows more
 LEAVES_SHOWN = 12  # a screenful; --json has all
 NEIGHBORS = 3  # four members who all know each other: the smallest that withstand a liar
 
 
 def check(
     task: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="TASK",
             help="task.py, task.py:NameOfTheClass, a packaged task, a federation.toml, or a "
-            "node.toml: that one knows member, data and neighbors too.",
+            "node.toml: that one knows member, data and neighbors too. [default: the node.toml "
+            "here, else the federation.toml]",
         ),
-    ],
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="The member's own data.")] = None,
     member: Annotated[str | None, typer.Option(help="Whose data it is.")] = None,
     changes: Annotated[
@@ -34,7 +37,12 @@ def check(
         typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the task: epochs=3"),
     ] = None,
     neighbors: Annotated[
-        int | None, typer.Option(min=0, help="For the memory and traffic of so many. [default: 3]")
+        int | None,
+        typer.Option(
+            min=0,
+            help="For the memory and traffic of so many. [default: as the federation's graph has "
+            "it; 3 without one]",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> Result:
@@ -50,14 +58,14 @@ def check(
 
     from node.chosen_task import choose
 
-    chosen = choose(task, changes or [])
+    what = task or _here()
+    chosen = choose(what, changes or [])
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not the result
         from gossipfl.learning.dry_run import dry_run
         from gossipfl.learning.task import Place, load_task
 
-        around = neighbors if neighbors is not None else chosen.neighbors
-        around = NEIGHBORS if around is None else around
         name = member or chosen.member or "member"
+        around = _around(what, chosen, name) if neighbors is None else neighbors
         names = chosen.members
         place = Place(
             data=data or chosen.data,
@@ -67,7 +75,55 @@ def check(
             seed=chosen.seed or 0,
         )
         found = dry_run(load_task(chosen.choice, chosen.folder), place)
+    _warn_of_threads(found)
     return Result(_as_json(found, around), _as_text(found, around), _failure(found))
+
+
+def _here() -> str:
+    """Return the file of this directory that names a task."""
+    from gossipfl.errors import ConfigError
+
+    for name in FILES:
+        if Path(name).exists():
+            return name
+    raise ConfigError(
+        f"no task is named, and there is no {' or '.join(FILES)} here",
+        fix="Name a task: gossipfl check task.py. `gossipfl new task` writes one.",
+    )
+
+
+def _around(what: str, chosen: "ChosenTask", member: str) -> int:
+    """Return how many neighbors a member has; of a member that is not said, the most."""
+    from node.tables import Problems, read_toml
+    from topology.analysis import neighbors
+    from topology.graphs import load_graph
+
+    if chosen.neighbors is not None:
+        return chosen.neighbors
+    table = read_toml(Path(what), Problems()) if chosen.members else None
+    if not table or "topology" not in table:
+        return NEIGHBORS
+    names = chosen.members
+    graph = load_graph(table["topology"], Path(what).absolute().parent).build(names)
+    degrees = [len(neighbors(graph, place)) for place in range(len(names))]
+    return degrees[names.index(member)] if member in names else max(degrees)
+
+
+def _warn_of_threads(found: "DryRun") -> None:
+    """Warn of threads that nothing ends: every command that runs the task waits for them."""
+    import threading
+
+    from gossipfl.errors import TaskError
+
+    main = threading.main_thread()
+    left = [each.name for each in threading.enumerate() if each is not main and not each.daemon]
+    if left:
+        found.warnings.append(
+            TaskError(
+                f"the task leaves threads running, so this command waits for them: {left[0]}",
+                fix="End them, or start them with daemon=True.",
+            )
+        )
 
 
 def _failure(found: "DryRun") -> "TaskError | None":
@@ -146,7 +202,7 @@ def _as_text(found: "DryRun", neighbors: int) -> str:
     lines += _table(found.stays)
     lines += [
         "",
-        f"With {neighbors} neighbors, by estimate:",
+        f"With {neighbors} neighbor{'' if neighbors == 1 else 's'}, by estimate:",
         f"  memory   {_size(memory.daemon)} in the daemon, {_size(memory.worker)} in the worker",
         f"  traffic  {_size(traffic['dense'])} out and as much in a round; with codec = "
         f'"bf16" {_size(traffic["bf16"])}',

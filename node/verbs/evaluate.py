@@ -38,8 +38,10 @@ def evaluate(
 ) -> Result:
     """Measure a saved model on the rows that its member held out: the figures the node reported.
 
-    Seed and member, which decide what is held out, are in the model's file. With --json, `data`
-    holds task, model, member, seed, rounds, rows, measures and warnings.
+    Seed and member, which decide what is held out, are in the model's file, and so is a mark of the
+    rows: if --data leads to others, that is said. With --json, `data` holds task, model, member,
+    seed, rounds, rows, held_out (whether its member held these rows out; null if the file does not
+    say), measures and warnings.
 
     Example: gossipfl evaluate task.py north.state/model.safetensors --data north.csv
     """
@@ -58,7 +60,7 @@ def _measured(
     chosen: "ChosenTask", model: Path, data: Path | None, member: str | None
 ) -> dict[str, Any]:
     from gossipfl.learning import local
-    from gossipfl.learning.saved_model import read_model
+    from gossipfl.learning.saved_model import mark_of, read_model
     from gossipfl.learning.session import Session, blamed
     from gossipfl.learning.task import Place, load_task
 
@@ -79,6 +81,7 @@ def _measured(
     rows = session.split.held_out
     with blamed(session.task, "measuring"):
         measures = dict(local.evaluate(session.task, session.model, rows))
+    held_out = mark_of(rows) == said["held_out"] if "held_out" in said else None
     return {
         "task": session.task.kind,
         "model": model,
@@ -86,8 +89,10 @@ def _measured(
         "seed": place.seed,
         "rounds": saved.number("rounds"),
         "rows": len(rows),
+        "data": place.data,
+        "held_out": held_out,
         "measures": measures,
-        "warnings": _warnings(chosen.federation, said, name),
+        "warnings": _warnings(chosen.federation, said, name, held_out=held_out),
     }
 
 
@@ -97,7 +102,7 @@ def _as_text(found: dict[str, Any]) -> str:
     width = max(map(len, measures))
     return "\n".join(
         [
-            f"{found['model']}{after}, on {found['rows']} rows that {found['member']} held out:",
+            f"{found['model']}{after}, on {found['rows']} rows {_whose(found)}:",
             *(
                 f"  {name:<{width}}  {'nothing' if value is None else f'{value:.4f}'}"
                 for name, value in measures.items()
@@ -107,12 +112,24 @@ def _as_text(found: dict[str, Any]) -> str:
     )
 
 
-def _warnings(federation: str | None, said: dict[str, str], member: str) -> list[str]:
+def _whose(found: dict[str, Any]) -> str:
+    if found["held_out"]:
+        return f"that {found['member']} held out"
+    return f"of {found['data']}" if found["data"] else f"of {found['member']}"
+
+
+def _warnings(
+    federation: str | None, said: dict[str, str], member: str, *, held_out: bool | None
+) -> list[str]:
     found = []
-    if not said:
+    if held_out is None:
         found.append(
-            "the file does not say who learned it with which seed, so these held-out rows may be "
-            "rows it was trained on"
+            "the file does not say which rows were held out, so these may be rows it was trained on"
+        )
+    elif not held_out:
+        whose = said.get("member", "its member")
+        found.append(
+            f"these are not the rows that {whose} held out; some may be rows it was trained on"
         )
     if federation is not None and said.get("federation", federation) != federation:
         found.append("the model was learned in another federation, or under other settings")

@@ -4,12 +4,21 @@ from typing import Annotated, Any
 
 import typer
 
-from gossipfl.errors import ConfigError, GossipError
+from gossipfl.errors import REMEDY, ConfigError, GossipError, Refusal
 from node.output import Result
 from node.verbs import NODE_FILE, AsJson, AsStarted, NodeFile
 
-__all__ = ["Unhealthy", "health", "judge"]
+__all__ = ["Unhealthy", "cut_off", "health", "judge"]
 
+_SAYS = {  # why a neighbor takes nothing of this node, by `cut_off`
+    Refusal.STALE_INCARNATION: "has seen a later start of this member",
+    Refusal.REPLAYED: "has had these frames of this member before",
+    Refusal.WRONG_FEDERATION: "has another federation.toml",
+    Refusal.WRONG_LAYOUT: "has another model",
+    Refusal.WRONG_VERSION: "runs another release of gossipfl",
+    Refusal.MEMBERS_DIFFER: "has another member list",
+    Refusal.UNKNOWN_CERTIFICATE: "does not list this member",
+}
 _BUSY = ("training", "closing", "mixing")  # its own work, which takes as long as the task does
 
 
@@ -39,8 +48,8 @@ def health(
     """Say whether this machine's node works: exit 0 if so, 1 if not.
 
     It works if it has closed its last round and serves its model, if it trains or mixes, or if it
-    waits for others and an update of a neighbor was verified lately. A node that still starts, or
-    whose state cannot be kept, does not.
+    waits for others and an update of a neighbor was verified lately. A node that still starts,
+    whose state cannot be kept, or that every neighbor in reach refuses, does not.
 
     Where others find a node only once it is healthy, as in Docker Swarm, none would ever hear the
     first update: there, --grace lets a node that has just opened its links count as healthy.
@@ -58,7 +67,9 @@ def health(
     healthy, why = judge(answer, within, grace)
     keys = ("member", "phase", "round", "rounds", "open_s", "exchanged_s", "degraded", "waits_for")
     data = {"healthy": healthy, "why": why, **{key: answer[key] for key in keys}}
-    failure = None if healthy else Unhealthy(why, fix="`gossipfl status` says more.")
+    alone = cut_off(answer)
+    fix = alone[1] if alone else "`gossipfl status` says more."
+    failure = None if healthy else Unhealthy(why, fix=fix)
     return Result(data, f"healthy: {why}" if healthy else "", failure)
 
 
@@ -77,6 +88,8 @@ def judge(answer: dict[str, Any], within: float, grace: float = 0.0) -> tuple[bo
         return False, f"nothing is offered: {answer['degraded']}"
     if phase == "left":
         return False, "the node is leaving"
+    if alone := cut_off(answer):
+        return False, alone[0]
     if phase == "done":
         return True, f"all {answer['rounds']} rounds are closed, the model is served"
     where = f"round {answer['round']} of {answer['rounds']}, {phase}"
@@ -93,3 +106,20 @@ def judge(answer: dict[str, Any], within: float, grace: float = 0.0) -> tuple[bo
             f"more than {within:g} s; waits for {waits}"
         )
     return True, f"{where}; the last update of a neighbor came {since:.1f} s ago"
+
+
+def cut_off(answer: dict[str, Any]) -> tuple[str, str] | None:
+    """Tell whether no neighbor in reach exchanges updates with a node: why, and what to do.
+
+    Args:
+        answer: as `judge` takes it. None if there is no neighbor in reach, or one that does.
+    """
+    reached = [row for row in answer["neighbors"] if row["up"] or row["cut_off"]]
+    if not reached or not all(row["cut_off"] for row in reached):
+        return None
+    whys = ", ".join(f"{row['name']} {_SAYS[row['cut_off']]}" for row in reached)
+    codes = dict.fromkeys(row["cut_off"] for row in reached)
+    return (
+        f"no neighbor in reach exchanges updates with this node: {whys}",
+        " ".join(dict.fromkeys(REMEDY[code] for code in codes)),
+    )

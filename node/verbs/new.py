@@ -16,10 +16,6 @@ FEDERATION = """\
 
 name = "{name}"
 
-# What is learned: a file of yours beside this one ("task.py"; `gossipfl new task` writes one), or a
-# packaged task ("heart-disease", "digits"). With settings: {{ kind = "task.py", epochs = 5 }}
-task = {task}
-
 # How many rounds. In each, every member trains on its own data and mixes its neighbors' models in.
 rounds = {rounds}
 
@@ -33,13 +29,21 @@ pace = "elastic"
 # true lets members attack on purpose, for trials. Never with real data.
 test = false
 
+# What is learned: a file of yours beside this one ("task.py"; `gossipfl new task` writes one), or a
+# packaged task ("heart-disease", "digits"). What its class declares can be set here: epochs = 5
+[task]
+kind = {task}
+
 # How models are mixed. b is the number of lying neighbors to withstand: each member needs at least
 # 2b + 1 neighbors, and 1 means four members who all know each other. Nobody can choose it for you.
 [mixing]
 kind = "trimmed-mean"
 b = {b}
 
-# Who is whose neighbor: "complete" (everybody is everybody's) or "ring".
+# Who is whose neighbor: "complete" is everybody everybody's. Others, with what they take:
+# "ring", "torus", "star", "exponential", "random-regular" (degree), "erdos-renyi" (p),
+# "small-world" (k, p), "networkx" (generator, arguments) and "file" (path).
+# `gossipfl topology show` says what each is like before anybody runs on it.
 [topology]
 kind = "complete"
 

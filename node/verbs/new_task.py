@@ -1,5 +1,6 @@
 """`gossipfl new task`: a commented task to start from, for a CSV file and a small network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,107 +8,45 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from node.output import Result
+from node.task_template import AMOUNT, CLASSES, SICK, TASK, YES_NO
 from node.verbs import AsJson
 
 if TYPE_CHECKING:
-    from gossipfl.learning.table import CsvFile
+    from gossipfl.learning.table import CsvFile, Decimal
 
 __all__ = ["new_task"]
 
 CLASSES_MAX = 20  # distinct whole numbers or texts that still are classes, not amounts
 TEXT_LIMIT = 100  # columns listed by name in a comment
+CELL_CHARS_MAX = 20  # of one that says why a column is left out
+MIDDLE_DIGITS = 2  # it fills in what is missing: 30 for 27 would be another patient
+SPREAD_DIGITS = 1  # enough to scale by, and little of anybody's data
+NO_WORDS = frozenset(
+    ("no", "n", "false", "f", "nein", "non", "nej", "nee", "negative", "neg", "negativ", "healthy")
+)
+"""Texts, in small letters, that are the 0 of two; otherwise it is the first by the alphabet."""
 
 EXAMPLE = {"age": (50.0, 10.0), "pressure": (130.0, 20.0), "chol": (200.0, 50.0)}
 """The columns of a task that is written without --data; `gossipfl new data` makes such files."""
 EXAMPLE_TARGET = "sick"
 
-TASK = '''\
-"""{title}
-
-This file is the same on every machine: members whose files differ refuse each other.
-Try it with `gossipfl check {file} --data {data}`.
-"""
-
-from torch import nn
-from torch.nn.functional import {loss}
-
-from gossipfl.learning import {imports}
-
-# The inputs: heading in the CSV file, and the number that becomes 0 and the step that becomes 1.
-{origin}COLUMNS = {{
-{columns}}}
-{extra}
-
-class {name}(Task):
-    # One round of a node: so many passes over its own rows, in steps of so many rows.
-    # federation.toml may set them too: [task] kind = "{file}", epochs = 5
-    epochs: int = 2
-    batch_size: int = 32
-    learning_rate: float = 0.1
-
-    def model(self):
-        """What is learned; all members start from the same one."""
-        return nn.Sequential(
-            Scale(COLUMNS.values()), nn.Linear(len(COLUMNS), 16), nn.ReLU(), nn.Linear(16, {width})
-        )
-
-    def data(self, place):
-        """This machine's own rows; place.data is `data` of node.toml. A quarter is held out."""
-        middles = {{heading: middle for heading, (middle, _) in COLUMNS.items()}}
-        rows = read_table(place.data, target="{target}", columns=COLUMNS, missing=middles{classes})
-        return hold_out(rows, place)
-
-    def loss(self, model, inputs, targets):
-        """How wrong the model is on a batch: one number to make smaller."""
-        {loss_line}
-
-    def measures(self, model, inputs, targets):
-        """What people want to know, on the rows held out."""
-{measures}
-'''
-
-SICK = {
-    "loss": "binary_cross_entropy_with_logits",
-    "imports": "Scale, Task, accuracy, auc, hold_out, read_table",
-    "width": "1",
-    "loss_line": "return binary_cross_entropy_with_logits(model(inputs).squeeze(1), targets)",
-    "measures": """\
-        scores = model(inputs).squeeze(1)  # above 0: more likely 1 than 0
-        return {"accuracy": accuracy(scores > 0, targets > 0), "auc": auc(scores, targets)}""",
-    "classes": "",
-}
-CLASSES = {
-    "loss": "cross_entropy",
-    "imports": "Scale, Task, accuracy, hold_out, read_table",
-    "width": "len(CLASSES)",
-    "loss_line": "return cross_entropy(model(inputs), targets)",
-    "measures": """\
-        return {"accuracy": accuracy(model(inputs).argmax(1), targets)}""",
-    "classes": ", classes=CLASSES",
-}
-AMOUNT = {
-    "loss": "mse_loss",
-    "imports": "Scale, Task, hold_out, read_table",
-    "width": "1",
-    "loss_line": """\
-middle, spread = TARGET
-        return mse_loss(model(inputs).squeeze(1), (targets - middle) / spread)""",
-    "measures": """\
-        middle, spread = TARGET
-        wrong = model(inputs).squeeze(1) * spread + middle - targets
-        return {"mean_error": float(wrong.abs().mean())}""",
-    "classes": "",
-}
-
 
 @dataclass(frozen=True)
 class Known:
-    """What a data file tells: its columns with middle and spread, and what its target is."""
+    """What a data file tells: its columns with middle and spread, and what its target is.
+
+    Attributes:
+        extra: lines of the task that say more of its target.
+        left_out: the columns that are no inputs, each with the reason.
+        without_target: how many rows lack it.
+    """
 
     columns: dict[str, tuple[float, float]]
     kind: dict[str, str]
     extra: str = ""
-    left_out: tuple[str, ...] = ()
+    decimal: "Decimal" = "."
+    left_out: tuple[tuple[str, str], ...] = ()
+    without_target: int = 0
 
 
 def new_task(
@@ -124,8 +63,11 @@ def new_task(
 ) -> Result:
     """Write a commented task to start from: a CSV file and a small network.
 
-    With --data, the task has that file's headings and, to scale each column, its middle and spread
-    rounded to one digit. The task is copied to all members, and these figures with it.
+    With --data, the task has that file's headings and, to scale each column, its middle, rounded to
+    two digits, and its spread, rounded to one. The task is copied to all members, and these figures
+    with it. Decimal commas are recognized. Columns that hold no numbers are left out, and named.
+
+    With --json, `data` holds file, python, columns, decimal and left_out.
 
     Example: gossipfl new task --data patients.csv --target sick
     """
@@ -150,7 +92,8 @@ def new_task(
         "file": None if str(out) == "-" else str(out),
         "python": text,
         "columns": {name: list(pair) for name, pair in known.columns.items()},
-        "left_out": list(known.left_out),
+        "decimal": known.decimal,
+        "left_out": [{"column": name, "why": why} for name, why in known.left_out],
     }
     if str(out) == "-":
         return Result(said, text.rstrip("\n"))
@@ -175,26 +118,67 @@ def _known(file: "CsvFile", target: str) -> Known:
         [row[i] for row in rows if row[i].lower() not in MISSING_WORDS]
         for i in range(len(file.header))
     ]
+    decimal = _decimal(filled)
     columns, left_out = {}, []
     for i, name in enumerate(file.header):
-        figures = _figures(filled[i])
-        if i != place and figures is not None:
+        if i == place:
+            continue
+        figures = _figures(filled[i], decimal)
+        if figures is not None:
             columns[name] = figures
-        elif i != place:
-            left_out.append(name)
+        else:
+            left_out.append((name, _why(filled[i], decimal)))
     if not columns:
+        listed = "; ".join(f"{name}: {why}" for name, why in left_out[:TEXT_LIMIT])
         raise ConfigError(
-            f"{file.path}: no column beside {target} holds numbers",
+            f"{file.path}: no column beside {target} holds numbers" + (listed and f" ({listed})"),
             fix="Code texts as numbers first: a task computes with numbers.",
         )
-    kind, extra = _outcome(filled[place], file.path, target)
-    return Known(columns, kind, extra, tuple(left_out))
+    kind, extra = _outcome(filled[place], file.path, target, decimal)
+    without = len(rows) - len(filled[place])
+    return Known(columns, kind, extra, decimal, tuple(left_out), without)
 
 
-def _outcome(cells: list[str], path: Path, target: str) -> tuple[dict[str, str], str]:
-    """Tell what a target column is: 0 and 1, some classes, or an amount."""
+def _decimal(columns: Sequence[Sequence[str]]) -> "Decimal":
+    """Tell what stands before the tenths: the mark with which more columns with tenths are numbers.
+
+    Marks between thousands count: where 1.234,5 stands, nobody writes 1.5.
+    """
+    from gossipfl.learning.table import Decimal, number, without_thousands
+
+    def written_with(mark: Decimal, cells: Sequence[str]) -> bool:
+        return any(mark in cell for cell in cells) and all(
+            number(without_thousands(cell, mark) or cell, mark) is not None for cell in cells
+        )
+
+    commas = sum(written_with(",", cells) for cells in columns)
+    points = sum(written_with(".", cells) for cells in columns)
+    return "," if commas and commas >= points else "."
+
+
+def _why(cells: Sequence[str], decimal: "Decimal") -> str:
+    """Say why a column is none of numbers."""
+    from gossipfl.learning.table import number, without_thousands
+
+    odd = next((cell for cell in cells if number(cell, decimal) is None), None)
+    if odd is None:
+        return "it is empty"
+    shown = odd if len(odd) <= CELL_CHARS_MAX else odd[: CELL_CHARS_MAX - 1] + "…"
+    other: Decimal = "." if decimal == "," else ","
+    if any(without_thousands(odd, mark) is not None for mark in (decimal, other)):
+        return f"{shown!r} has a mark between its thousands"
+    if number(odd, other) is not None:
+        mark = {".": "point", ",": "comma"}
+        return f"{shown!r} has a decimal {mark[other]}, other columns a {mark[decimal]}"
+    return f"{shown!r} is no number"
+
+
+def _outcome(
+    cells: list[str], path: Path, target: str, decimal: "Decimal"
+) -> tuple[dict[str, str], str]:
+    """Tell what a target column is: 0 and 1, two texts, some classes, or an amount."""
     from gossipfl.errors import ConfigError
-    from gossipfl.learning.table import is_number
+    from gossipfl.learning.table import number
 
     found = sorted(set(cells))
     if len(found) < 2:
@@ -202,17 +186,26 @@ def _outcome(cells: list[str], path: Path, target: str) -> tuple[dict[str, str],
             f"{path}: {target} has {len(found)} different values: there is nothing to learn",
             fix="Name the column to be predicted with --target.",
         )
-    numbers = sorted({float(cell) for cell in found}) if all(map(is_number, found)) else []
+    values = [number(cell, decimal) for cell in found]
+    numbers = sorted({value for value in values if value is not None})
+    if None in values:
+        numbers = []
     if numbers == [0.0, 1.0]:
         return SICK, ""
     if numbers and (len(numbers) > CLASSES_MAX or any(not n.is_integer() for n in numbers)):
-        middle, spread = _figures(cells) or (0.0, 1.0)
+        middle, spread = _figures(cells, decimal) or (0.0, 1.0)
         shown = f"({_digits(middle)}, {_digits(spread)})"
         return AMOUNT, f"TARGET = {shown}  # of {_comment(target)}: what becomes 0, and 1 more\n"
     if len(found) > CLASSES_MAX:
         raise ConfigError(
             f"{path}: {target} has {len(found)} different texts, too many for classes",
             fix="Name the column to be predicted with --target.",
+        )
+    if not numbers and len(found) == 2:
+        first, second = sorted(found, key=lambda text: text.lower() not in NO_WORDS)
+        return YES_NO, (
+            "# What the target may be: what becomes 0, and what becomes 1.\n"
+            f"CLASSES = [{_quoted(first)}, {_quoted(second)}]\n"
         )
     classes = [int(n) for n in numbers] if numbers else found
     listed = "\n".join(f"    {_quoted(item)}," for item in classes)
@@ -222,22 +215,23 @@ def _outcome(cells: list[str], path: Path, target: str) -> tuple[dict[str, str],
     )
 
 
-def _figures(cells: list[str]) -> tuple[float, float] | None:
-    """Return middle and spread of a column to one digit, None if it is no column of numbers."""
+def _figures(cells: Sequence[str], decimal: "Decimal") -> tuple[float, float] | None:
+    """Return middle and spread of a column, rounded, None if it is no column of numbers."""
     import numpy as np
 
-    from gossipfl.learning.table import is_number
+    from gossipfl.learning.table import number
 
-    if not cells or not all(map(is_number, cells)):
+    values = [number(cell, decimal) for cell in cells]
+    if not values or None in values:
         return None
-    values = np.array(cells, np.float64)
-    spread = _rounded(float(values.std()))
-    return _rounded(float(np.median(values))), spread if spread > 0 else 1.0
+    array = np.array(values, np.float64)
+    spread = _rounded(float(array.std()), SPREAD_DIGITS)
+    return _rounded(float(np.median(array)), MIDDLE_DIGITS), spread if spread > 0 else 1.0
 
 
-def _rounded(value: float) -> float:
-    """Round to one significant digit: enough to scale by, and little of anybody's data."""
-    return float(f"{value:.0e}")
+def _rounded(value: float, digits: int) -> float:
+    """Round to so many significant digits."""
+    return float(f"{value:.{digits - 1}e}")
 
 
 def _digits(value: float) -> str:
@@ -260,23 +254,26 @@ def _written(known: Known, out: Path, data: Path | None, target: str) -> str:
     origin = ""
     if data is not None:
         origin = (
-            "# They are the middle and the spread of one member's file, rounded to one digit. "
-            "Everybody\n# gets this file: put in figures from a textbook if that says too much.\n"
+            "# They are the middle and the spread of one member's file, rounded to two digits and "
+            "to one.\n# Everybody gets this file: put in figures from a textbook if that says too "
+            "much.\n"
         )
     if known.left_out:
-        names = ", ".join(map(_comment, known.left_out[:TEXT_LIMIT]))
+        names = ", ".join(_comment(name) for name, _ in known.left_out[:TEXT_LIMIT])
         origin += f"# Left out, as they hold no numbers: {names}\n"
     columns = "".join(
         f"    {_quoted(name)}: ({_digits(middle)}, {_digits(spread)}),\n"
         for name, (middle, spread) in known.columns.items()
     )
     quoted = _quoted(target)
+    options = known.kind["options"] + (', decimal=","' if known.decimal == "," else "")
     fields = {
         **known.kind,
+        "options": options,
+        "word": _comment(target),
         "title": "What is learned: a small network on the columns of a CSV file.",
         "file": "task.py" if str(out) == "-" else out.name,
         "data": "YOUR.csv" if data is None else data.name,
-        "name": "Mine" if data is not None else "Patients",
         "origin": origin,
         "columns": columns,
         "extra": known.extra,
@@ -287,14 +284,7 @@ def _written(known: Known, out: Path, data: Path | None, target: str) -> str:
 def _steps(known: Known, out: Path, data: Path | None) -> str:
     lines = []
     if data is not None:
-        lines += [
-            f"Note: {out} holds the headings of {data} and, for each column, its middle and",
-            "spread rounded to one digit"
-            + (", and the classes of its target" if known.kind is CLASSES else "")
-            + ". Every member gets that file. Look at it before",
-            "you hand it on, and take out columns that only number the rows.",
-            "",
-        ]
+        lines += _notes(known, out, data)
     else:
         headings = ", ".join([*known.columns, EXAMPLE_TARGET])
         lines += [
@@ -310,3 +300,27 @@ def _steps(known: Known, out: Path, data: Path | None) -> str:
         f"  3. Copy {out.name} to every machine, beside federation.toml.",
     ]
     return "\n".join(lines)
+
+
+def _notes(known: Known, out: Path, data: Path) -> list[str]:
+    """Say what of a file is in the task, and what is not."""
+    lines = []
+    if known.left_out:
+        lines.append("Left out, as a task computes with numbers:")
+        lines += [f"  {_comment(name)}: {why}" for name, why in known.left_out]
+        lines.append("")
+    if known.without_target:
+        many = known.without_target
+        rows = "1 row lacks" if many == 1 else f"{many} rows lack"
+        lines += [f"{rows} the target and will be left out.", ""]
+    if known.decimal == ",":
+        lines += ["Its decimals stand behind a comma. Write every member's file so.", ""]
+    classes = ", and the classes of its target" if "CLASSES" in known.extra else ""
+    return [
+        *lines,
+        f"Note: {out} holds the headings of {data} and, for each column, its middle, rounded",
+        f"to two digits, and its spread, rounded to one{classes}.",
+        "Every member gets that file. Look at it before you hand it on, and take out columns that",
+        "only number the rows.",
+        "",
+    ]

@@ -1,5 +1,7 @@
 """`gossipfl reload`: a running node reads its files again."""
 
+import sys
+
 from node.output import Result
 from node.verbs import NODE_FILE, AsJson, AsStarted, NodeFile
 
@@ -22,7 +24,10 @@ def reload(
     from node.client import ask_reload
     from node.home import store_of
 
-    answer = ask_reload(store_of(config, changes or []))
+    store = store_of(config, changes or [])
+    sys.stderr.write("The node checks its files; if they have changed, it starts a new worker …\n")
+    sys.stderr.flush()
+    answer = ask_reload(store)
     if not answer["changed"]:
         return Result(answer, "Nothing has changed; the node goes on as it was.")
     last = f"The node runs with these files now, as its start {answer['incarnation']}."

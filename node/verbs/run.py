@@ -52,7 +52,9 @@ def run(
 def _result(outcome: "Outcome") -> Result:
     from gossipfl.errors import FederationFailed, GossipError
 
-    lines = [f"{outcome.rounds} rounds closed. Took part in:"]
+    late = f"; it came in at round {outcome.first}" if outcome.first else ""
+    of = outcome.status["rounds"]
+    lines = [f"{outcome.rounds} of {of} rounds closed here{late}. Took part in:"]
     lines += [f"  {name}: {count} rounds" for name, count in outcome.participation.items()]
     if outcome.model is not None:
         lines.append(f"The model is in {outcome.model}")
@@ -65,6 +67,7 @@ def _result(outcome: "Outcome") -> Result:
         )
     data = {
         "rounds": outcome.rounds,
+        "first_round": outcome.first,
         "participation": outcome.participation,
         "members": outcome.members,
         "model": outcome.model,

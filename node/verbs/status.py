@@ -4,6 +4,7 @@ from typing import Any
 
 from node.output import Result
 from node.verbs import NODE_FILE, AsJson, AsStarted, NodeFile
+from node.verbs.health import cut_off
 
 __all__ = ["status"]
 
@@ -48,20 +49,27 @@ def _page(answer: dict[str, Any]) -> object:
     head = [Text(line) for line in _head(answer)]
     if not answer["neighbors"]:
         return Group(*head)
+    return Group(*head, "", table, "", *map(Text, (_legend(answer), *notes)))
+
+
+def _legend(answer: dict[str, Any]) -> str:
     legend = "accepted: deltas + snapshots; round: of its newest accepted update"
-    return Group(*head, "", table, "", legend, *map(Text, notes))
+    if any(row["staleness"] and row["round"] >= 0 for row in answer["neighbors"]):
+        legend += ", in brackets how many rounds that is behind this node"
+    return legend
 
 
 def _head(answer: dict[str, Any]) -> list[str]:
     where = f"{answer['member']} in {answer['federation']}: "
     if answer["phase"] == "starting":
-        return [f"{where}starting; the task and its data are being loaded"]
+        seconds = answer["starting_s"]
+        return [f"{where}starting for {seconds:.0f} s: its worker loads the task and its data"]
     waits = ", ".join(answer["waits_for"])
     lines = [
         f"{where}round {answer['round']} of {answer['rounds']}, {answer['phase']}"
         + (f", waits for {waits}" if waits else ""),
         "measures on held-out data: " + (_measures(answer["measures"]) or "none yet"),
-        f"loss {_number(answer['loss'])}, {_bytes(answer['bytes_in'])} in, "
+        f"training loss {_number(answer['loss'])}, {_bytes(answer['bytes_in'])} in, "
         f"{_bytes(answer['bytes_out'])} out, start {answer['incarnation']}",
     ]
     since = answer["exchanged_s"]
@@ -74,6 +82,13 @@ def _head(answer: dict[str, Any]) -> list[str]:
     if answer["phase"] == "waiting":
         linked = sum(row["up"] and not row["members_differ"] for row in answer["neighbors"])
         lines.append(f"neighbors linked: {linked}, needed to start: {answer['start_quorum']}")
+        others = [row["name"] for row in answer["neighbors"] if row["up"] and row["members_differ"]]
+        if linked < answer["start_quorum"] and others:
+            lines.append(
+                f"it starts once neighbors have its member list; now {', '.join(others)} differ"
+            )
+    if alone := cut_off(answer):
+        lines += [f"NOT WELL: {alone[0]}", f"  {alone[1]}"]
     if answer["degraded"]:
         lines.append(f"nothing is offered: {answer['degraded']}")
     return lines
@@ -100,6 +115,9 @@ def _notes(row: dict[str, Any]) -> list[str]:
     if row["trouble"]:
         notes.append(row["trouble"])
     notes += [f"refuses this node: {code}: {why}" for code, why in row["refuses_us"].items()]
+    if newest := row["newest_refusal"]:
+        ago = f"{newest['seconds']:.0f} s ago"
+        notes.append(f"newest refusal, {ago}: {newest['code']}: {newest['detail']}")
     if row["equivocations"]:
         notes.append(f"signed two models for one round, {row['equivocations']} times")
     return notes

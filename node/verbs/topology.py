@@ -34,7 +34,9 @@ def topology_show(
         str | None,
         typer.Option(
             metavar="GRAPH",
-            help="A graph instead of the file's: ring, small-world:k=4,p=0.1, file:graph.graphml …",
+            help="A graph instead of the file's: ring, torus, complete, star, exponential, "
+            "random-regular:4, erdos-renyi:0.3, small-world:k=4,p=0.1, file:graph.graphml, "
+            "networkx:GENERATOR,arguments.NAME=VALUE",
         ),
     ] = None,
     nodes: Annotated[
@@ -52,12 +54,13 @@ def topology_show(
 ) -> Result:
     """Say how a graph mixes and what its members withstand, and draw it.
 
-    A graph that no node would run on is shown all the same, with the reason.
+    A graph that no node would run on is shown all the same, with the reason. Any generator of
+    networkx is one: networkx:barabasi_albert_graph,arguments.m=2
 
     Example: gossipfl topology show --topology small-world:k=4,p=0.1 --nodes 20 --b 1
     """
     from topology.facts import examine
-    from topology.plots import check_plot, draw
+    from topology.plots import NAMED_MAX, check_plot, draw
 
     if plot is not None:
         check_plot(plot)
@@ -72,7 +75,11 @@ def topology_show(
         draw(facts, graph, plot, title=title, degree_min=rule.degree_min if rule else 0)
     found = {"federation": owner, "topology": graph.model_dump(mode="json")}
     lines = [*_page(facts, rule, title), *_members(facts)]
-    told = "\n".join([*lines, *([f"\nDrew {plot}."] if plot else [])])
+    if plot is not None:
+        unnamed = len(names) > NAMED_MAX
+        many = f" Names of {len(names)} members have no room in it; --json has them."
+        lines += ["", f"Drew {plot}." + (many if unnamed else "")]
+    told = "\n".join(lines)
     return Result({**found, **_data(facts, rule), "plot": plot}, told)
 
 
@@ -150,10 +157,15 @@ def _names(table: dict[str, Any], graph: "Graph", nodes: int | None) -> tuple[st
             f"--nodes {nodes}: the federation's file names {len(rows)} members",
             fix="Leave --nodes out, or the file.",
         )
-    if nodes is not None:
+    own = None if rows else graph.own_names()
+    if own and nodes not in (None, len(own)):
+        raise ConfigError(
+            f"--nodes {nodes}: this graph has {_count(len(own), 'node')} of its own",
+            fix="Leave --nodes out.",
+        )
+    if nodes is not None and not own:
         return tuple(f"node-{place + 1}" for place in range(nodes))
     if not rows:
-        own = graph.own_names()
         if own:
             return own
         raise ConfigError(
@@ -218,7 +230,7 @@ def _page(facts: "Facts", rule: "MixingRule | None", title: str) -> list[str]:
         ("diameter", _diameter(facts)),
         ("spectral gap", f"{facts.gap:.3g} (mixing matrix with Metropolis-Hastings weights)"),
         ("rounds to mix", _rounds(facts)),
-        ("withstands", _bound(facts)),
+        *_withstands(facts),
         (
             "digest",
             f"{facts.digest[:16]} (the same wherever the graph is; networkx {nx.__version__})",
@@ -251,31 +263,34 @@ def _rounds(facts: "Facts") -> str:
     return f"{facts.rounds:,} (of the mean, until a thousandth of the disagreement is left)"
 
 
-def _bound(facts: "Facts") -> str:
+def _withstands(facts: "Facts") -> list[tuple[str, str]]:
+    """One answer, and the two figures that it is the smaller of."""
+    key = "withstands"
     if len(facts.names) == 1:
-        return "nothing to withstand: one member alone"
+        return [(key, "nothing to withstand: one member alone")]
     if facts.bound < 0:
-        return "nothing: the graph falls into parts by itself (mu_2 = 0)"
-    return (
-        f"with any rule at most b = {facts.bound} beside each honest member "
-        f"(2b < mu_2 = {facts.connectivity:.3g})"
-    )
+        return [(key, "nothing: the graph falls into parts by itself (mu_2 = 0)")]
+    return [
+        (key, f"b = {facts.withstands} lying neighbors of each member, the smaller of"),
+        ("", f"  {min(facts.tolerances)} by its fewest neighbors: (degree - 1) / 2, rounded down"),
+        ("", f"  {facts.bound} for the graph as a whole: 2b < mu_2 = {facts.connectivity:.3g}"),
+    ]
 
 
 def _members(facts: "Facts") -> list[str]:
     from topology.analysis import neighbors
 
     names, shown = facts.names, range(min(len(facts.names), ROWS_MAX))
-    rows = [("member", "neighbors", "withstands", "who")]
+    rows = [("member", "neighbors", "b by degree", "who")]
     for node in shown:
         around = [names[other] for other in neighbors(facts.graph, node)]
         liars = "-" if facts.tolerances[node] < 0 else str(facts.tolerances[node])
         rows.append((names[node], str(len(around)), liars, _some(around) or "nobody"))
     width = max(len(row[0]) for row in rows)
-    lines = [f"  {name:<{width}}  {many:>9}  {liars:>10}  {who}" for name, many, liars, who in rows]
+    lines = [f"  {name:<{width}}  {many:>9}  {liars:>11}  {who}" for name, many, liars, who in rows]
     left_out = len(names) - len(shown)
     more = [f"  and {left_out:,} more; --json has all"] if left_out else []
-    legend = "  withstands: lying neighbors by the member's own degree, (neighbors - 1) / 2"
+    legend = "  b by degree: lying neighbors that its own degree allows, (neighbors - 1) / 2"
     return ["", *lines, *more, "", legend]
 
 

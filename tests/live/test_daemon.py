@@ -345,7 +345,10 @@ async def test_a_port_in_use_is_said_and_another_federation_s_state_is_not_taken
     edit(pair, "seed = 0", "seed = 1")
     process = pair.start("anna")
     assert await process.ended(30) == ExitCode.STORE
-    assert "state of another federation" in process.answer()["error"]["message"]
+    error = process.answer()["error"]
+    assert "federation.toml has changed since" in error["message"]
+    assert "seed: 0 in the state, 1 in federation.toml" in error["message"]
+    assert error["fix"].startswith("Undo it")
 
 
 async def test_while_two_member_lists_differ_no_update_counts(pair: Nodes) -> None:

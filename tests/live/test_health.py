@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from node.output import ExitCode
-from tests.live.federation import OK, Nodes, row
+from tests.live.federation import OK, Nodes, Status, row
 
 ROUNDS = 40
 
@@ -68,5 +70,44 @@ async def test_a_node_is_healthy_while_it_gets_on_and_only_then(tmp_path: Path) 
         nodes.processes["anna"].signal(signal.SIGTERM)
         assert await nodes.processes["anna"].ended() == OK
         await sick("no node answers")
+    finally:
+        nodes.end()
+
+
+def accepts(name: str, start: int, status: Status) -> bool:
+    """Whether an update of some start of a neighbor counted."""
+    return row(status, name).get("accepted_incarnation") == start
+
+
+@pytest.mark.timeout(120)
+async def test_a_node_whose_store_is_lost_is_not_healthy_and_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    nodes = Nodes(tmp_path, ("anna", "bert"), rounds=4000)
+    nodes.pause(0.05)
+    try:
+        nodes.start("bert")
+        for start in (1, 2):
+            nodes.start("anna")
+            await nodes.until("bert", partial(accepts, "anna", start))
+            assert (await health(nodes))[0] == OK  # the twin: with its store it comes back
+            nodes.processes["anna"].kill()
+            await nodes.processes["anna"].ended()
+        shutil.rmtree(nodes.store("anna"))
+        process = nodes.start("anna")
+        status = await nodes.until(
+            "anna",
+            lambda status: any(each["cut_off"] for each in status["neighbors"]),
+        )
+        assert row(status, "bert")["cut_off"] == "stale-incarnation"
+        assert "start 2 was here" in row(status, "bert")["refuses_us"]["stale-incarnation"]
+        code, answer = await health(nodes)
+        assert code == ExitCode.FAILED
+        assert "bert has seen a later start of this member" in answer["error"]["message"]
+        assert "needs a new key: `gossipfl keygen`" in answer["error"]["fix"]
+        assert "ERROR: bert refuses this node: stale-incarnation" in process.log.read_text()
+        refused = row(await nodes.status("bert"), "anna")["newest_refusal"]
+        assert refused["code"] == "stale-incarnation"
+        assert "store lost" in refused["detail"]
     finally:
         nodes.end()

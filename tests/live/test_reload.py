@@ -107,8 +107,8 @@ async def test_a_fifth_member_joins_in_mid_training_and_another_is_removed(tmp_p
         found = await reloaded(nodes, first)
         assert found["added"] == [FIFTH]
         await check_that_it_counts_nothing(nodes, first, others)
-        for name in others[:-1]:
-            assert (await reloaded(nodes, name))["added"] == [FIFTH]
+        for answer in await asyncio.gather(*(reloaded(nodes, name) for name in others[:-1])):
+            assert answer["added"] == [FIFTH]
         nodes.processes[others[-1]].signal(signal.SIGHUP)
         for name in FOUR:  # it heals
             status = await nodes.until(name, senders(*(set(FOUR) - {name})))
@@ -123,8 +123,8 @@ async def test_a_fifth_member_joins_in_mid_training_and_another_is_removed(tmp_p
 
         gone, *stay = everybody
         members.write(*stay)
-        for name in stay:
-            assert (await reloaded(nodes, name))["removed"] == [gone]
+        for answer in await asyncio.gather(*(reloaded(nodes, name) for name in stay)):
+            assert answer["removed"] == [gone]
         for name in stay:
             status = await nodes.until(name, senders(*(set(stay) - {name})))
             assert gone not in status["participation"]
@@ -241,6 +241,8 @@ async def test_what_is_wrong_is_told_and_the_node_goes_on_as_it_was(nodes: Nodes
         listen = next(line for line in right[1].splitlines() if line.startswith("listen"))
         edit(config, listen, f'"127.0.0.1:{port}"')
         await refused(f"cannot listen on 127.0.0.1:{port}")
+        edit(config, listen, listen.replace("127.0.0.1", "192.0.2.1"))
+        await refused("cannot listen on 192.0.2.1")  # RFC 5737: nobody's address
         nodes.switch("raise-data")  # the task's data cannot be read any more
         members.write(*everybody[:4])
         await refused("odd data")

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from gossipfl.errors import ConfigError, TaskError, WorkerDied
+from gossipfl.learning.saved_model import mark_of
 from gossipfl.learning.task import Place, load_task
 from gossipfl.params import Layout
 from gossipfl.streams import seed_of
@@ -55,6 +56,7 @@ async def test_it_does_what_the_library_does_and_what_was_cut_short_is_never_mis
             ["bias", "F32", [1], False, 60, 64],
         ]
         assert (begun["local_bytes"], begun["kind"], one.device) == (0, "heart-disease", "cpu")
+        assert begun["held_out"] == mark_of(expected.split.held_out)
         ours = np.zeros(begun["size"], np.float32)
         loss = expected.train(model, ours, seed_of(0, "cleveland", "train", 3))
         assert (trained["loss"], digest_of(out)) == (loss, digest_of(ours))

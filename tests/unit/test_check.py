@@ -1,6 +1,7 @@
 """`gossipfl check`: a task that is right passes, and every mistake gets its sentence."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,13 @@ def test_with_json_every_figure_has_its_field(check: Check) -> None:
     assert data["learned"]["last"] < data["learned"]["first"]
     assert (data["warnings"], data["faults"], data["neighbors"]) == ([], [], 5)
     assert data["memory"]["worker_bytes"] > data["memory"]["daemon_bytes"] > 0
+
+
+def test_a_target_that_is_the_same_in_every_row_is_a_warning(check: Check) -> None:
+    text = changed(DATA, "x, y = rows(ROWS, 1)\n        return hold_out(Samples(x, y * 0), place)")
+    code, out, _ = check(text)
+    assert code == ExitCode.OK
+    assert "Warning: the target is the same in every row to train on" in out
 
 
 FAULTS: dict[str, tuple[str, str, str, str]] = {
@@ -260,6 +268,79 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "shares no parameters",
         "widen `share`",
     ),
+    "one row in a batch that is normalized": (
+        "learning_rate: float = 0.001",
+        "batch_size: int = 1",
+        "Expected more than 1 value per channel",
+        "set batch_size to 2 or more",
+    ),
+    "a batch of the full size only": (
+        FORWARD,
+        "return self.head(self.norm(self.body(x)).view(32, 3).relu())",
+        "the model takes one size of batch only: ",
+        "x.flatten(1)",
+    ),
+    "codes beyond the last class": (
+        LOSS,
+        "        return cross_entropy(model(inputs), (targets * 0).long() + 3)\n",
+        "Target 3 is out of bounds",
+        "Number the classes from 0",
+    ),
+    "inputs of another precision": (
+        "rows(ROWS, 1)), place)",
+        "(item.double() for item in rows(ROWS, 1))), place)",
+        "its targets (32,) float64",
+        "Use float32 throughout",
+    ),
+    "a loss that went back already": (
+        LOSS,
+        LOSS.replace("return", "loss =") + "        loss.backward()\n        return loss\n",
+        "backward through the graph a second time",
+        "without calling backward()",
+    ),
+    "loaders for a split": (
+        DATA,
+        "return Split([rows(9, 1)], [rows(9, 2)])",
+        "`train` of the Split is list, not Samples",
+        "Give it all rows at once",
+    ),
+    "sparse inputs": (
+        DATA,
+        "inputs, targets = rows(ROWS, 1)\n"
+        "        return hold_out(Samples(inputs.to_sparse(), targets), place)",
+        "inputs are a sparse tensor",
+        ".to_dense()",
+    ),
+    "a task that keeps its model": (
+        "return Net()",
+        "self.net = Net()\n        return self.net",
+        "failed while building the model",
+        "keeps nothing in self",
+    ),
+    "no optimizer": (
+        LOSS,
+        LOSS + "\n    def optimizer(self, model):\n        torch.optim.SGD(model.parameters())\n",
+        "`optimizer` returned NoneType",
+        "torch.optim.Adam(",
+    ),
+    "a number beyond all floats": (
+        MEASURE,
+        'return {"error": 10**400}',
+        "`measures` gave error as int '1000",
+        "one float",
+    ),
+    "a figure of two lines": (
+        MEASURE,
+        'return {"the\\nerror": 1.0}',
+        r"the name 'the\nerror'",
+        "one line",
+    ),
+    "more figures than anybody reads": (
+        MEASURE,
+        'return {f"error {i}": 1.0 for i in range(2000)}',
+        "`measures` returned 2000 figures, more than 1000",
+        "a mean over classes",
+    ),
     "a model of another precision": (
         "return Net()",
         "return Net().double()",
@@ -280,6 +361,36 @@ def test_a_fault_gets_a_sentence_and_the_fix(check: Check, name: str) -> None:
     assert "Traceback" not in err
 
 
+RIGHT: dict[str, tuple[str, str]] = {
+    "rows dealt by torch's own generator": (
+        DATA,
+        "inputs, targets = rows(ROWS, 1)\n        order = torch.randperm(ROWS)\n"
+        "        return hold_out(Samples(inputs[order], targets[order]), place)",
+    ),
+    "rows that have a gradient": (
+        DATA,
+        "inputs, targets = rows(ROWS, 1)\n"
+        "        return hold_out(Samples(inputs.requires_grad_(), targets), place)",
+    ),
+    "figures as torch gives them": (
+        MEASURE,
+        'return {"error": (model(inputs).squeeze(1) - targets).abs().mean(), "right": True}',
+    ),
+    "inputs changed at random in training": (
+        LOSS,
+        "        if model.training:\n            inputs = inputs + 0.1 * torch.randn_like(inputs)\n"
+        + LOSS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_right_passes_without_a_word(check: Check, name: str) -> None:
+    code, out, err = check(changed(*RIGHT[name]).replace("= 0.001", "= 0.01"))
+    assert (code, err) == (ExitCode.OK, "")
+    assert "Nothing is wrong with it." in out
+
+
 def test_two_faults_are_told_at_once_and_with_json_too(check: Check) -> None:
     text = changed(MEASURE, "return 0.5").replace(
         FORWARD, "return self.head(self.body(x) - self.body(x).mean(0))"
@@ -293,6 +404,12 @@ def test_two_faults_are_told_at_once_and_with_json_too(check: Check) -> None:
 
 
 WARNINGS: dict[str, tuple[str, str, str, str]] = {
+    "inputs changed at random when measured": (
+        LOSS,
+        "        inputs = inputs + 0.01 * torch.randn_like(inputs)\n" + LOSS,
+        "draws at random also when it is measured",
+        "if model.training",
+    ),
     "rows trained on and held out": (
         DATA,
         "split = hold_out(Samples(*rows(ROWS, 1)), place)\n"
@@ -330,6 +447,20 @@ def test_what_may_be_on_purpose_is_a_warning(check: Check, name: str) -> None:
     assert f"Warning: {said}" in out or said in out
     assert fix in out
     assert "Nothing is wrong" not in out
+
+
+def test_a_thread_that_nothing_ends_is_told(check: Check) -> None:
+    held = threading.Event()
+    thread = threading.Thread(target=held.wait, name="a-loader")
+    assert "threads" not in check(PLAIN)[1]  # the twin
+    thread.start()
+    try:
+        code, out, _ = check(PLAIN)
+    finally:
+        held.set()
+        thread.join()
+    assert code == ExitCode.OK
+    assert "this command waits for them: a-loader" in out
 
 
 def test_what_a_task_prints_is_not_the_result(check: Check) -> None:
@@ -505,3 +636,34 @@ def test_a_task_that_learns_otherwise_is_checked_too(
     assert data["parameters"] == 3
     assert data["learned"]["last"] < data["learned"]["first"]
     assert data["warnings"] == []
+
+
+def test_without_a_name_the_task_of_this_directory_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "no task is named, and there is no node.toml or federation.toml here" in said
+    assert "gossipfl check task.py" in said
+    (tmp_path / "mine.py").write_text(PLAIN)
+    (tmp_path / "federation.toml").write_text('[task]\nkind = "mine.py"\n')
+    assert main(["check", "--json"]) == ExitCode.OK
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert (data["task"], data["neighbors"]) == ("mine.py", 3)
+
+
+def test_the_neighbors_are_those_of_the_federations_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(PLAIN)
+    members = "".join(f'[[members]]\nname = "{name}"\n' for name in "abcdef")
+    text = 'task = "mine.py"\ntopology = "star"\n' + members
+    (tmp_path / "federation.toml").write_text(text)
+    for arguments, neighbors in (((), 5), (("--member", "a"), 5), (("--member", "b"), 1)):
+        assert main(["check", *arguments]) == ExitCode.OK
+        many = "1 neighbor," if neighbors == 1 else "5 neighbors,"
+        assert f"With {many} by estimate:" in capsys.readouterr().out
+    assert main(["check", "--neighbors", "2"]) == ExitCode.OK
+    assert "With 2 neighbors," in capsys.readouterr().out

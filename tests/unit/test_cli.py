@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 import node.cli
-from gossipfl import __version__
+import topology.graphs
+from gossipfl import __version__, family
 from gossipfl.errors import (
     ConfigError,
     FederationFailed,
@@ -27,6 +28,7 @@ from gossipfl.errors import (
 from node.cli import main
 from node.config import load_federation, load_node
 from node.output import ExitCode, Result, exit_code_of, is_plain, show_result
+from topology.graphs import Graph
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -80,6 +82,17 @@ def test_four_members_made_with_the_two_verbs_load_as_a_federation(
         'member = "c"\nkey = "c.key"\nfederation = "federation.toml"\nlisten = "0.0.0.0:7402"\n'
     )
     assert load_node(tmp_path / "node.toml", environment={}).entry.name == "c"
+
+
+def test_a_new_federation_names_every_graph_and_takes_a_table_in_place_of_its_own(
+    run: Run, tmp_path: Path
+) -> None:
+    _, out, _ = run("new", "federation", "--b", "0", "--out", "-")
+    for kind in family.kinds(topology.graphs, Graph):  # type: ignore[type-abstract]
+        assert f'"{kind}"' in out
+    table = tomllib.loads(out)
+    assert table["task"] == {"kind": "heart-disease"}
+    assert table["topology"] == {"kind": "complete"}
 
 
 def test_a_key_is_private_and_never_shown(run: Run, tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_everything_wrong_in_both_files_is_told_at_once(place: Place) -> None:
     place.change("federation.toml", 'address = "127.0.0.1:7402"', 'address = "127.0.0.1:7401"')
     place.change("federation.toml", 'name = "d"', 'nam = "d"')
     said = place.complaints()
-    assert said.startswith("8 things are wrong:")
+    assert said.startswith("7 things are wrong:")
     for part in (
         "node.toml: durabel: there is no such key\n    Did you mean durable?",
         "node.toml: evaluate_every: -1 is wrong",
@@ -217,11 +217,30 @@ def test_everything_wrong_in_both_files_is_told_at_once(place: Place) -> None:
         "federation.toml: rounds: 0 is wrong",
         "How many rounds are run, at least 1.",
         "federation.toml: color: there is no such key",
-        "member 4 (no name): name: is missing",
         "member 4 (no name): nam: there is no such key\n    Did you mean name?",
         "members: b and c have the same address",
     ):
         assert part in said
+    assert "name: is missing" not in said  # it is misspelled, which is one fault
+
+
+def test_a_required_key_misspelled_is_one_fault_and_one_that_is_missing_another(
+    place: Place,
+) -> None:
+    place.change("node.toml", "listen =", "lisen =")
+    said = place.complaints()
+    assert "lisen: there is no such key" in said
+    assert "Did you mean listen?" in said
+    assert "is missing" not in said
+    place.change("node.toml", "lisen =", "zzz =")
+    assert "2 things are wrong" in place.complaints()
+    assert "listen: is missing" in place.complaints()
+
+
+def test_data_that_is_not_there_is_asked_for_by_the_name_of_what_is(place: Place) -> None:
+    no_data(place)
+    (place.directory / "pateints.csv").touch()
+    assert f"Did you mean {place.directory / 'pateints.csv'}?" in place.complaints()
 
 
 def test_every_key_says_what_it_is_for() -> None:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gossipfl.learning.samples import Samples
+from gossipfl.learning.saved_model import mark_of
 from gossipfl.learning.session import Session
 from gossipfl.learning.task import Place, load_task
 from node.cli import main
@@ -68,7 +70,8 @@ def reported(run: Run, tmp_path: Path) -> dict[str, float | None]:
     session.initial(vector, local)
     session.train(vector, out, 5, local=local, local_out=local_out)
     figures = session.evaluate(out, local_out)
-    save_file(session.model.state_dict(), tmp_path / "model.safetensors", ABOUT)
+    about = ABOUT | {"held_out": mark_of(session.split.held_out)}
+    save_file(session.model.state_dict(), tmp_path / "model.safetensors", about)
     return figures
 
 
@@ -85,6 +88,8 @@ def test_the_reported_figures_come_out_again_to_the_last_bit(
         "seed": 7,
         "rounds": 12,
         "rows": 10,
+        "data": None,
+        "held_out": True,
         "measures": reported,
         "warnings": [],
     }
@@ -100,7 +105,11 @@ def test_another_members_rows_give_other_figures_and_are_said_to_be(
     assert code == ExitCode.OK
     data = json.loads(out)["data"]
     assert data["measures"] != reported
-    assert data["warnings"] == ["the model is north's, not south's"]
+    assert data["held_out"] is False
+    assert data["warnings"] == [
+        "these are not the rows that north held out; some may be rows it was trained on",
+        "the model is north's, not south's",
+    ]
 
 
 def test_a_file_without_metadata_is_measured_with_a_warning(
@@ -112,6 +121,53 @@ def test_a_file_without_metadata_is_measured_with_a_warning(
     assert code == ExitCode.OK
     (warning,) = json.loads(out)["data"]["warnings"]
     assert "may be rows it was trained on" in warning
+    code, out, _ = run("task.py", "model.safetensors", "--member", "north")
+    assert "model.safetensors, on 10 rows of north:" in out
+
+
+OWN_FILE = TASK.replace(
+    """\
+        inputs = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
+        return hold_out(Samples(inputs, inputs.sum(1)), place)
+""",
+    """\
+        return hold_out(read_table(place.data, target="y"), place)
+""",
+).replace("Samples, Task", "Task, read_table")
+
+
+def test_rows_of_another_file_are_not_said_to_be_held_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(OWN_FILE)
+    for name, first in (("north", 0), ("south", 1)):
+        rows = "".join(f"{i + first},{i % 3},{i % 5},1,{i}\n" for i in range(40))
+        (tmp_path / f"{name}.csv").write_text("a,b,c,d,y\n" + rows)
+    place = Place(tmp_path / "north.csv", "north", 1, 3, 7)
+    session = Session(load_task("task.py", tmp_path), place)
+    about = ABOUT | {"held_out": mark_of(session.split.held_out)}
+    save_file(session.model.state_dict(), tmp_path / "model.safetensors", about)
+    code, out, _ = run("task.py", "model.safetensors", "--data", "north.csv")
+    assert code == ExitCode.OK
+    assert "on 10 rows that north held out:" in out
+    assert "Warning" not in out
+    code, out, _ = run("task.py", "model.safetensors", "--data", "south.csv")
+    assert code == ExitCode.OK
+    assert "on 10 rows of south.csv:" in out
+    assert "Warning: these are not the rows that north held out; some may be rows it was" in out
+
+
+def test_a_mark_tells_rows_apart_and_says_little_of_them() -> None:
+    inputs, targets = torch.arange(12.0).reshape(4, 3), torch.tensor([True, False, True, True])
+    mark = mark_of(Samples(inputs, targets))
+    assert mark == mark_of(Samples(inputs.clone(), targets.clone()))
+    assert len(mark) == 4
+    others = [
+        Samples(inputs + 1, targets),
+        Samples(inputs, ~targets),
+        Samples(inputs.flip(0), targets),
+        Samples(inputs.double(), targets),
+        Samples(inputs.reshape(4, 1, 3), targets),
+    ]
+    assert mark not in map(mark_of, others)
 
 
 def test_fields_of_the_task_can_be_set(run: Run, reported: dict[str, float | None]) -> None:

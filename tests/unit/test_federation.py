@@ -133,7 +133,17 @@ def test_hostile_text_neither_raises_nor_reaches_the_terminal(theirs: str) -> No
 def test_a_long_value_is_cut() -> None:
     (line,) = diff(constitution().text, constitution(task={"kind": "x" * 500}).text)
     assert len(line) < 120
-    assert line.endswith("… there")
+    assert line.endswith('…" there')  # what is opened is closed
+
+
+def test_task_files_that_differ_are_told_with_what_to_do() -> None:
+    mine, theirs = (
+        constitution(task={"kind": "task.py", "source": each * 64}).text for each in "ab"
+    )
+    (line,) = diff(mine, theirs)
+    assert line.endswith(" there (the task's file: copy one to all machines)")
+    (line,) = diff(constitution(rounds=1).text, constitution(rounds=2).text, "in A", "in B")
+    assert line == "rounds: 1 in A, 2 in B"
 
 
 def test_a_long_difference_is_cut() -> None:

@@ -184,13 +184,22 @@ REFUSED = {
     "one missing": ("a.txt", "ann bob\nbob cho\n", "lacks the members dee"),
     "too few numbers": ("a.txt", "0 1\n1 2\n", "has 3 nodes, and there are 4 members"),
     "too many numbers": ("a.txt", "0 1\n1 2\n2 3\n3 4", "has 5 nodes, and there are 4 members"),
-    "numbers with a gap": ("a.txt", "0 1\n1 2\n2 7\n", "4 nodes, and there are 4 members"),
+    "numbers with a gap": ("a.txt", "0 1\n1 2\n2 7\n", "other numbers than 0 to 3 or 1 to 4"),
+    "padded numbers": ("a.txt", "00 01\n01 02\n02 03\n", "other numbers than 0 to 3"),
+    "neighbors a line": (
+        "a.txt",
+        "ann bob cho\nbob dee\ncho dee",
+        "line 1 has a third node, 'cho'",
+    ),
+    "numbers a line": ("a.txt", "0 1 2\n1 2 3\n2 3\n3\n", "line 1 has a third node, '2'"),
     "empty": ("a.txt", "# nothing\n", "lacks the members|has 0 nodes"),
     "half an edge": ("a.csv", "ann,\n", "line 1 lacks a node"),
     "no ending": ("graph", "ann bob", "tells no format"),
     "pickle": ("a.gpickle", "\x80\x04N.", "tells no format"),
     "not xml": ("a.graphml", "ann bob", "is not XML"),
     "not graphml": ("a.graphml", "<html/>", "is not GraphML"),
+    "odd encoding": ("a.xml", LABELED.replace("UTF-8", "nonsense"), "is not XML in UTF-8"),
+    "wide encoding": ("a.xml", LABELED.replace("UTF-8", "gbk"), "is not XML in UTF-8"),
     "cut xml": ("a.graphml", LABELED[:-40], "is not XML"),
     "laughs": ("a.graphml", LAUGHS, "document type"),
     "outside": ("a.graphml", OUTSIDE, "document type"),
@@ -210,6 +219,7 @@ REFUSED = {
     "json no pair": ("a.json", '[["ann"]]', "is no edge"),
     "json no id": ("a.json", '{"nodes": [{}], "edges": []}', "node without `id`"),
     "json twin": ("a.json", '{"nodes": ["a", "a"], "edges": []}', "two nodes with one id"),
+    "json twice": ("a.json", '{"ann": ["bob"], "ann": ["cho"]}', "says 'ann' twice"),
     "json far end": ("a.json", '{"nodes": ["a"], "edges": [["a", "b"]]}', "none of its nodes"),
     "json rows": ("a.json", '{"nodes": ["a"], "adjacency": []}', "1 nodes and 0 rows"),
 }
@@ -222,6 +232,28 @@ def test_a_file_that_is_no_graph_of_the_members_is_answered(case: str, tmp_path:
         edges_of(tmp_path / name, text)
     assert caught.value.fix
     assert name in caught.value.message
+
+
+def test_weights_that_look_like_nodes_are_weights(tmp_path: Path) -> None:
+    assert edges_of(tmp_path / "a.txt", "0 1 2\n1 2 3\n2 3 1\n") == PATH  # the twin
+
+
+def test_numbers_that_are_only_some_members_names_are_nobodys_places(tmp_path: Path) -> None:
+    names = ("1", "2", "3", "4")
+    assert edges_of(tmp_path / "a.txt", "1 2\n2 3\n3 4\n", names) == PATH
+    with pytest.raises(ConfigError, match="names no member: 0 and lacks the members 4"):
+        edges_of(tmp_path / "a.txt", "0 1\n1 2\n2 3\n", names)
+
+
+@pytest.mark.parametrize("text", ['[["\\ud800", "ann"]]', '[["\\u001b[2J", "ann"]]', "[]"])
+def test_names_that_cannot_be_printed_are_refused_where_the_file_names_the_members(
+    text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"no member can be called that|has no nodes"):
+        load_graph({"kind": "file", "path": "a.json"}, tmp_path).own_names()
+    (tmp_path / "a.json").write_text('[["Zürich", "ann"]]')
+    assert load_graph({"kind": "file", "path": "a.json"}, tmp_path).own_names() == ("Zürich", "ann")
 
 
 def test_a_misspelled_member_is_guessed(tmp_path: Path) -> None:

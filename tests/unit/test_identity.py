@@ -395,6 +395,8 @@ def test_a_key_is_durable_with_its_name(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_missing_key_and_a_place_that_cannot_be_written_name_the_fix(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such key file") as caught:
         read_key(tmp_path / "none")
+    with pytest.raises(ConfigError, match="is not a file"):
+        read_key(tmp_path)
     assert f"`gossipfl keygen --name NAME --out {tmp_path / 'none'}`" in caught.value.fix
     with pytest.raises(ConfigError, match="cannot be written"):
         write_key(tmp_path / "none" / "key", ANNA)

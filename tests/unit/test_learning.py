@@ -17,7 +17,6 @@ from gossipfl.errors import ConfigError, TaskError
 from gossipfl.learning.isolation import isolated
 from gossipfl.learning.local import evaluate, local_pass
 from gossipfl.learning.measures import accuracy, auc
-from gossipfl.learning.partition import iid
 from gossipfl.learning.task import (
     GradientDescent,
     Optimizer,
@@ -345,33 +344,6 @@ def test_auc_counts_pairs_and_halves_ties(rows: list[tuple[int, bool]]) -> None:
 def test_auc_of_scores_that_are_nan_is_none() -> None:
     assert auc(torch.tensor([0.1, float("nan")]), torch.tensor([0.0, 1.0])) is None
     assert auc(torch.tensor([0.1, float("inf")]), torch.tensor([0.0, 1.0])) == 1.0
-
-
-# --- partition
-
-
-@settings(max_examples=50, deadline=None)
-@given(members=st.integers(1, 12), more=st.integers(0, 100), seed=st.integers(0, 9))
-def test_shards_cover_all_rows_once_and_differ_by_at_most_one(
-    members: int, more: int, seed: int
-) -> None:
-    count = members + more
-    shards = [iid(count, members, index, seed) for index in range(members)]
-    assert sorted(np.concatenate(shards).tolist()) == list(range(count))
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
-
-
-def test_shards_follow_the_seed() -> None:
-    assert iid(100, 4, 0, 1).tolist() == iid(100, 4, 0, 1).tolist()
-    assert iid(100, 4, 0, 1).tolist() != iid(100, 4, 0, 2).tolist()
-
-
-def test_more_members_than_rows_is_refused() -> None:
-    assert len(iid(3, 3, 0, 0)) == 1
-    with pytest.raises(TaskError, match="3 samples cannot be dealt to 4"):
-        iid(3, 4, 0, 0)
-    with pytest.raises(ValueError, match="index"):
-        iid(3, 3, 3, 0)
 
 
 # --- choosing a task

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from node.logs import PAUSE, RateLimit, set_up
+from node.logs import PAUSE, RateLimit, set_up, speak_as
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,16 @@ def test_values_follow_the_message(capsys: Captured) -> None:
     set_up(quiet=False)
     logging.getLogger("node").info("round closed", extra={"round": 7, "senders": 3})
     assert capsys.readouterr().err[9:] == "round closed round=7 senders=3\n"
+
+
+def test_lines_carry_the_member_s_name_once_it_is_known(capsys: Captured) -> None:
+    set_up(quiet=False)
+    speak_as("north")
+    logging.getLogger("node").info("round closed", extra={"round": 7})
+    logging.getLogger("node").warning("something")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first[9:] == "north: round closed round=7"
+    assert second[9:] == "north: WARNING: something"
 
 
 def test_quiet_leaves_warnings(capsys: Captured) -> None:

@@ -62,11 +62,11 @@ def test_the_packaged_hearts_as_a_csv_make_a_task_that_passes(run: Run, tmp_path
     header = ",".join([*COLUMNS[:-1], "sick"])
     (tmp_path / "cleveland.csv").write_text("\n".join([header, *sick]) + "\n")
     said = right(run, "new", "task", "--data", "cleveland.csv", "--target", "sick")
-    assert "rounded to one digit" in said
+    assert "to two digits, and its spread, rounded to one." in said
     assert "Every member gets that file" in said
     text = (tmp_path / "task.py").read_text()
-    assert '"chol": (200, 50),' in text
-    assert "rounded to one digit. Everybody\n# gets this file" in text
+    assert '"chol": (240, 50),' in text
+    assert "rounded to two digits and to one.\n# Everybody gets this file" in text
     out = right(run, "check", "task.py", "--data", "cleveland.csv", "--json")
     data = json.loads(out)["data"]
     assert data["shapes"] == {"inputs": [13], "targets": []}
@@ -88,6 +88,67 @@ def test_classes_and_texts_are_told_apart(run: Run, tmp_path: Path) -> None:
     assert "accuracy" in data["measures"]
 
 
+def test_decimal_commas_are_recognized_and_what_is_left_out_is_said_with_the_reason(
+    run: Run, tmp_path: Path
+) -> None:
+    text = "".join(
+        f"{i % 70 + 20},{i % 10};name{i};;1.{200 + i},5;{i % 3};{'' if i == 7 else i % 2}\n"
+        for i in rows(90)
+    )
+    (tmp_path / "k.csv").write_text("alter;name;leer;preis;stufe;krank\n" + text)
+    said = right(run, "new", "task", "--data", "k.csv", "--target", "krank")
+    for line in (
+        "  name: 'name0' is no number",
+        "  leer: it is empty",
+        "  preis: '1.200,5' has a mark between its thousands",
+        "1 row lacks the target and will be left out.",
+        "Its decimals stand behind a comma.",
+    ):
+        assert line in said
+    written = (tmp_path / "task.py").read_text()
+    assert 'missing=middles, decimal=","' in written
+    assert '"alter": (5' in written or '"alter": (4' in written
+    data = json.loads(right(run, "check", "task.py", "--data", "k.csv", "--json"))["data"]
+    assert data["shapes"]["inputs"] == [2]
+    assert sum(data["rows"].values()) == 89
+
+
+def test_a_point_among_commas_is_told_and_a_file_of_points_stays_as_it_was(
+    run: Run, tmp_path: Path
+) -> None:
+    text = "".join(f"{i},5;{i},25;{i}.5;{i % 2}\n" for i in rows(30))
+    (tmp_path / "a.csv").write_text("x;y;z;sick\n" + text)
+    said = right(run, "new", "task", "--data", "a.csv", "--target", "sick")
+    assert "  z: '0.5' has a decimal point, other columns a comma" in said
+    (tmp_path / "task.py").unlink()
+    (tmp_path / "a.csv").write_text("x;y;z;sick\n" + text.replace(",", "."))
+    out = right(run, "new", "task", "--data", "a.csv", "--target", "sick", "--json")
+    data = json.loads(out)["data"]
+    assert (data["decimal"], data["left_out"]) == (".", [])
+    assert "decimal" not in data["python"]
+
+
+@pytest.mark.parametrize(("words", "order"), [("ja nein", "nein ja"), ("b a", "a b")])
+def test_two_texts_are_told_apart_as_0_and_1(
+    run: Run, tmp_path: Path, words: str, order: str
+) -> None:
+    text = "".join(f"{i},{words.split()[i % 7 > 3]}\n" for i in rows(60))
+    (tmp_path / "a.csv").write_text("x,krank\n" + text)
+    right(run, "new", "task", "--data", "a.csv", "--target", "krank")
+    first, second = order.split()
+    assert f'CLASSES = ["{first}", "{second}"]' in (tmp_path / "task.py").read_text()
+    data = json.loads(right(run, "check", "task.py", "--data", "a.csv", "--json"))["data"]
+    assert set(data["measures"]) == {"loss", "accuracy", "auc"}
+    assert (data["leaves"][-1]["shape"], data["faults"]) == ([1], [])
+
+
+def test_what_fills_in_is_rounded_to_two_digits(run: Run, tmp_path: Path) -> None:
+    text = "".join(f"{27 if i % 5 else '?'},{i % 2}\n" for i in rows(60))
+    (tmp_path / "a.csv").write_text("bmi,sick\n" + text)
+    right(run, "new", "task", "--data", "a.csv", "--target", "sick")
+    assert '"bmi": (27, 1),' in (tmp_path / "task.py").read_text()
+
+
 def test_whole_numbers_of_a_few_kinds_are_classes(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,stage\n" + "".join(f"{i},{i % 4}\n" for i in rows(40)))
     right(run, "new", "task", "--data", "a.csv", "--target", "stage")
@@ -99,7 +160,7 @@ def test_an_amount_is_predicted_in_its_own_unit(run: Run, tmp_path: Path) -> Non
     text = "".join(f"{i % 10};{i * 37 % 100};{300 + 20 * (i % 10)}.5\n" for i in rows(100))
     (tmp_path / "prices.csv").write_text("size;age;price\n" + text)
     right(run, "new", "task", "--data", "prices.csv", "--target", "price")
-    assert "TARGET = (400, 60)" in (tmp_path / "task.py").read_text()
+    assert "TARGET = (390, 60)" in (tmp_path / "task.py").read_text()
     data = json.loads(right(run, "check", "task.py", "--data", "prices.csv", "--json"))["data"]
     assert 10 < data["measures"]["mean_error"] < 300
     assert data["faults"] == []

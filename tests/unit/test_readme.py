@@ -2,8 +2,10 @@
 
 import ast
 import json
+import tomllib
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 from gossipfl.learning.session import Session
@@ -80,3 +82,36 @@ def test_the_readmes_scikit_learn_task_passes_the_check(
     capsys.readouterr()
     assert main(["check", "sgd.py", "--data", "north.csv"]) == ExitCode.OK
     assert capsys.readouterr().out.splitlines()[-1] == "Nothing is wrong with it."
+
+
+def test_each_of_the_readmes_graphs_takes_the_place_of_the_written_one(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = block("[topology]", 'kind = "small-world"').split("\n\n")
+    assert len(tables) == 5
+    assert main(["new", "federation", "--b", "0", "--task", "task.py"]) == ExitCode.OK
+    path = here / "federation.toml"
+    whole = path.read_text()
+    (here / "graph.graphml").write_text("\n".join(nx.generate_graphml(nx.cycle_graph(6))))
+    for table in tables:
+        path.write_text(whole.replace('[topology]\nkind = "complete"\n', table.rstrip() + "\n"))
+        assert tomllib.loads(path.read_text())["topology"] == tomllib.loads(table)["topology"]
+        size = () if "graphml" in table else ("--nodes", "6")
+        capsys.readouterr()
+        assert main(["topology", "show", "federation.toml", *size, "--json"]) == ExitCode.OK
+        assert json.loads(capsys.readouterr().out)["data"]["connected"]
+    path.write_text(whole + tables[0])  # the twin: beside the written one it is refused by name
+    assert main(["topology", "show", "federation.toml"]) == ExitCode.USAGE
+    assert "topology is set a second time" in capsys.readouterr().err
+
+
+def test_the_readmes_graph_is_shown_with_the_words_shown(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = block("random-regular (degree = 4", "withstands").splitlines()
+    assert shown[0].startswith("$ gossipfl topology show ")
+    arguments = shown[0].split()[2:-2]  # without the picture
+    assert main(arguments) == ExitCode.OK
+    said = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for line in shown[1:12]:
+        assert line.strip() in [*said, "…"], line

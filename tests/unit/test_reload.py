@@ -2,14 +2,18 @@
 
 import asyncio
 import base64
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from gossipfl.errors import ConfigError
 from gossipfl.wire.identity import Identity
+from node import parts
 from node.certificates import make_certificate, write_key
 from node.config import NodeConfig, load_node
+from node.listener import check_listen
 from node.reload import Changes, Request, Requests, changes
 
 MEMBERS = {"anna": "127.0.0.1:1", "bert": "127.0.0.1:2", "carla": "127.0.0.1:3"}
@@ -75,6 +79,36 @@ def test_another_order_and_other_settings_of_this_machine_are_told(files: Files)
     assert found.lines == ["node.toml: evaluate_every", "the members are in another order"]
 
 
+def test_another_graph_of_the_same_members_is_told_beside_all_else(files: Files) -> None:
+    files.head["topology"] = '{ kind = "file", path = "graph.txt" }'
+    (files.folder / "graph.txt").write_text("anna bert\nbert carla\n")
+    running = files.read()
+    assert not changes(running, files.read())
+    files.node["evaluate_every"] = "3"
+    (files.folder / "graph.txt").write_text("anna bert\nbert carla\ncarla anna\n")
+    found = changes(running, files.read())
+    assert found == Changes(regraphed=True, settings=("evaluate_every",))
+    assert found.lines == ["node.toml: evaluate_every", "the graph is another one"]
+
+
+def test_a_key_file_that_is_gone_after_the_check_stops_no_reload(files: Files) -> None:
+    checked = files.read()
+    (files.folder / "anna.key").unlink()
+    setup = parts.setup(checked, b"l" * 32, 2, exit_when_done=False)
+    assert setup.identity.public == files.keys["anna"].public
+    with pytest.raises(ConfigError, match="no such key file"):
+        files.read()
+
+
+@pytest.mark.parametrize("name", ["node.toml", "federation.toml"])
+def test_a_pipe_in_a_file_s_place_does_not_hang_the_node(files: Files, name: str) -> None:
+    files.read()
+    (files.folder / name).unlink()
+    os.mkfifo(files.folder / name)
+    with pytest.raises(ConfigError, match=f"{name}: is a pipe"):
+        load_node(files.folder / "node.toml", environment={})
+
+
 def test_another_constitution_needs_a_new_run_and_the_difference_is_told(files: Files) -> None:
     running = files.read()
     files.head["rounds"] = "10"
@@ -113,3 +147,15 @@ async def test_whoever_asked_is_answered_also_when_the_node_ends() -> None:
         await asked[2]
     with pytest.raises(ConfigError, match="the node ended"):
         await requests.ask()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])  # RFC 5737 §3, RFC 6761 §6.4
+def test_a_host_that_is_not_here_is_refused_also_on_the_nodes_own_port(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        port = own.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on {host}:{port}"):
+            check_listen(("127.0.0.1", port), (host, port))
+        check_listen(("127.0.0.1", port), ("0.0.0.0", port))  # the twin
+        check_listen(("127.0.0.1", port), None)
+        with pytest.raises(ConfigError, match="cannot listen"):  # somebody else's
+            check_listen(("127.0.0.1", port + 1), ("127.0.0.1", port))

@@ -294,7 +294,7 @@ def test_a_member_that_has_just_opened_its_links_is_healthy_in_swarm_only() -> N
     """Swarm resolves a member's name once it is healthy: else none would hear a first update."""
     answer: dict[str, Any] = {
         **{"member": "a", "phase": "waiting", "round": 0, "rounds": 9, "degraded": None},
-        **{"exchanged_s": None, "open_s": 5.0, "waits_for": ["b"]},
+        **{"exchanged_s": None, "open_s": 5.0, "waits_for": ["b"], "neighbors": []},
     }
     assert judge(answer, 120.0)[0] is False
     assert judge(answer, 120.0, grace=120.0)[0] is True

@@ -19,7 +19,7 @@ from node.files import FileSystem, OsFiles
 from node.store import Origin, Store
 
 HERE = Path("/store")
-ORIGIN = Origin(federation=b"f" * 32, layout=b"l" * 32, local_layout=b"o" * 32)
+ORIGIN = Origin(b"f" * 32, b"l" * 32, local_layout=b"o" * 32, constitution='{"rounds":10}')
 
 
 def vector(*values: float) -> Vector:
@@ -316,7 +316,10 @@ def test_every_flipped_byte_and_every_truncation_is_noticed(store: Store, name: 
 @pytest.mark.parametrize(
     ("origin", "message"),
     [
-        (replace(ORIGIN, federation=b"g" * 32), "another federation"),
+        (
+            replace(ORIGIN, federation=b"g" * 32, constitution='{"rounds":20}'),
+            "rounds: 10 in the state, 20 in federation.toml$",
+        ),
         (replace(ORIGIN, layout=b"m" * 32), "another shape"),
         (replace(ORIGIN, local_layout=b"m" * 32), "another shape"),
     ],
@@ -325,7 +328,9 @@ def test_the_state_of_something_else_is_refused(store: Store, origin: Origin, me
     store.save(OLD, ORIGIN)
     with pytest.raises(StoreError, match=message) as caught:
         store.load(origin)
-    assert "another `store` directory" in caught.value.fix
+    assert caught.value.fix.startswith("Undo it")
+    assert "they know its start 3" in caught.value.fix
+    assert "For a new run, stop all nodes" in caught.value.fix
     assert same(store.load(ORIGIN), OLD)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gossipfl.errors import TaskError
 from gossipfl.learning.samples import Place, Samples
 from gossipfl.learning.scale import Scale
-from gossipfl.learning.table import hold_out, read_table
+from gossipfl.learning.table import hold_out, number, read_table
 
 PLAIN = "age,chol,sick\n50,200,1\n60,240,0\n"
 
@@ -94,11 +94,66 @@ def test_a_missing_value_is_refused_dropped_or_filled(tmp_path: Path, word: str)
 
 def test_a_missing_target_is_never_made_up(tmp_path: Path) -> None:
     text = "age,sick\n50,1\n60,?\n70,0\n"
-    for missing in ("refuse", 0, {"sick": 0.0}):
-        said = refused(tmp_path, text, missing=missing)
-        assert "line 3: sick is missing" in said
-        assert "put in" not in said
-    assert table(tmp_path, text, missing="drop").targets.tolist() == [1.0, 0.0]
+    said = refused(tmp_path, text)
+    assert "line 3: sick is missing" in said
+    assert "put in" not in said
+    for missing in ("drop", 0, {"sick": 0.0}):
+        assert table(tmp_path, text, missing=missing).targets.tolist() == [1.0, 0.0]
+    assert "no rows are left" in refused(tmp_path, "age,sick\n50,?\n", missing=0)
+
+
+def test_rows_without_a_target_go_while_inputs_are_filled_in(tmp_path: Path) -> None:
+    samples = table(tmp_path, "age,sick\n?,1\n60,\n70,0\n", missing={"age": 50})
+    assert samples.inputs.tolist() == [[50.0], [70.0]]
+    assert samples.targets.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "text", [PLAIN.replace("200", "200,5"), '"age";chol;sick\n50;"200,5";1\n60;240;0\n']
+)
+def test_decimal_commas_are_read_where_they_are_said(tmp_path: Path, text: str) -> None:
+    samples = table(tmp_path, text.replace(",", ";").replace("200;5", "200,5"), decimal=",")
+    assert samples.inputs.tolist() == [[50.0, 200.5], [60.0, 240.0]]
+    quoted = 'age,chol,sick\n50,"200,5",1\n60,240,0\n'
+    assert table(tmp_path, quoted, decimal=",").inputs.tolist()[0] == [50.0, 200.5]
+
+
+@given(st.floats(-1e30, 1e30), st.integers(0, 9))
+def test_a_number_reads_the_same_with_either_mark(value: float, digits: int) -> None:
+    text = f"{value:.{digits}f}"
+    assert number(text) == number(text.replace(".", ","), ",") == float(text)
+    if digits:  # the twin: each mark only where it is said
+        assert number(text, ",") is None
+        assert number(text.replace(".", ",")) is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal", "said"),
+    [
+        ("1.234,5", ".", 'Write 1234,5, for nothing may part thousands, and pass decimal=","'),
+        ("1.234,5", ",", "Write 1234,5: nothing may part thousands."),
+        ("1,234.5", ".", "Write 1234.5: nothing may part thousands."),
+        (
+            "1.234",
+            ",",
+            'Write 1234: nothing may part thousands; if 1.234 is 1,234, pass decimal="."',
+        ),
+        ("1,5", ".", 'Write 1.5, or, if the whole file is written so, pass decimal=","'),
+        ("1.5", ",", 'Write 1,5, or, if the whole file is written so, pass decimal="."'),
+    ],
+)
+def test_marks_between_thousands_get_a_sentence(
+    tmp_path: Path, cell: str, decimal: str, said: str
+) -> None:
+    assert said in refused(tmp_path, f"age;sick\n50;1\n{cell};0\n", decimal=decimal)
+
+
+def test_a_decimal_mark_that_is_none_is_told(tmp_path: Path) -> None:
+    assert 'Use "." or ","' in refused(tmp_path, PLAIN, decimal="'")
+
+
+def test_a_target_may_be_the_same_in_every_row(tmp_path: Path) -> None:
+    assert table(tmp_path, "age,sick\n50,1\n60,1\n").targets.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +177,6 @@ def test_a_missing_target_is_never_made_up(tmp_path: Path) -> None:
             "line 3: age is '1,5', not a finite number | Write",
         ),
         ("age,sick\n50,1\n60,yes\n", "line 3: sick is 'yes', not a finite number"),
-        ("age,sick\n50,1\n60,1\n", "sick is the same in every row"),
         ("age,age,sick\n1,2,1\n", "line 1: two columns are called age"),
         (",age,sick\n0,2,1\n", "line 1: column 1 has no heading"),
         ("50,1\n60,0\n", "line 1: is no header but numbers"),
@@ -136,6 +190,24 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str | bytes,
     message = refused(tmp_path, text)
     assert said in message
     assert str(tmp_path / "data.csv") in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("age;sick\n50,5;1\n", 'Write 50.5, or, if the whole file is written so, pass decimal=","'),
+        ("age,sick\n50,yes\n", "name the classes that it may be in read_table: classes=['yes', …]"),
+        ("age,sick\n1e39,1\n", "not a finite number | Write a number, code texts"),
+        ("age|sick\n1|1\n", "the only one is 'age|sick' | Begin with a line of headings, and sep"),
+    ],
+)
+def test_what_to_do_fits_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(tmp_path, text)
+
+
+def test_a_path_may_be_a_text(tmp_path: Path) -> None:
+    table(tmp_path, PLAIN)
+    assert len(read_table(str(tmp_path / "data.csv"), "sick")) == 2
 
 
 def test_a_file_that_cannot_be_had_is_told(tmp_path: Path) -> None:
@@ -158,7 +230,7 @@ def test_wrong_arguments_are_told_too(tmp_path: Path) -> None:
 
 
 def test_a_constant_target_is_taken_when_asked_for(tmp_path: Path) -> None:
-    assert len(table(tmp_path, "a,sick\n1,1\n2,1\n", constant=True)) == 2
+    assert len(table(tmp_path, "a,sick\n1,1\n2,1\n")) == 2
 
 
 CELL = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -188,7 +260,7 @@ def test_every_table_that_is_written_is_read_as_it_was(
         file, delimiter=mark, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
     )
     writer.writerows([header, *rows])
-    samples = table(tmp_path, file.getvalue(), header[-1], constant=True)
+    samples = table(tmp_path, file.getvalue(), header[-1])
     found = np.column_stack([samples.inputs.numpy(), samples.targets.numpy()])
     assert np.array_equal(found, np.array(rows, np.float32))
 

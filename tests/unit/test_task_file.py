@@ -71,6 +71,20 @@ def test_a_task_is_taken_by_its_name_where_there_are_two(write: Write) -> None:
     assert '"task.py:Patients"' in refused("task.py", folder)
 
 
+@pytest.mark.filterwarnings("ignore:Field name")  # pydantic says it too, less plainly
+def test_a_field_cannot_stand_for_a_method(write: Write) -> None:
+    text = PLAIN.replace("hidden: int = 4", 'data: str = "patients.csv"')
+    assert "`data` in the class Patients is a field, but must be" in refused("task.py", write(text))
+
+
+def test_a_static_method_and_the_one_of_a_parent_will_do(write: Write) -> None:
+    text = PLAIN.replace("    def model(self)", "    @staticmethod\n    def model()")
+    text += "\n\nclass Sicker(Patients):\n    share: tuple[str, ...] = ['weight']\n"
+    task = load_task("task.py:Sicker", write(text))
+    assert task.share == ("weight",)
+    assert task.model() is not None
+
+
 def test_a_task_that_was_only_imported_is_not_the_files_own(write: Write) -> None:
     text = PLAIN.replace("from torch", "from gossipfl.tasks.digits import Digits\nfrom torch")
     assert type(load_task("task.py", write(text))).__name__ == "Patients"
@@ -116,6 +130,36 @@ def test_a_wrong_field_is_told_with_those_there_are(
         ("from torch import nn", "import torch.nosuch", "line 1: ModuleNotFoundError"),
         ("hidden: int = 4", "hidden: Unknown = 4", "line 7: NameError"),
         ("class Patients(Task)", "class Patients", "there is no task in it"),
+        ("class Patients", "@dataclass\nclass Patients", "has an __init__ of its own or by @data"),
+        (
+            "    def model",
+            "    def __init__(self):\n        pass\n\n    def model",
+            "has an __init__",
+        ),
+        ("hidden: int = 4", "learning_rate: float = -1", "learning_rate in the class: must be pos"),
+        ("hidden: int = 4", "epochs: int = 2.5", "epochs in the class: input should be a valid"),
+        ("hidden: int = 4", 'share: str = "0.*"', "share in the class: must be a list of patterns"),
+        (
+            "hidden: int = 4",
+            "net: nn.Module = nn.Linear(1, 1)",
+            "is a setting that federation.toml",
+        ),
+        ("def model(self)", "def model()", "`model` of the class Patients cannot be called"),
+        (
+            "def loss(self, model, ",
+            "def loss(self, ",
+            "Let it begin `def loss(self, model, inputs, ",
+        ),
+        (
+            "    def loss(",
+            "    def fit(self, model, samples):\n        return 1.0\n\n    def loss(",
+            "Let it begin `def fit(self, model, samples, *, seed):`",
+        ),
+        (
+            "    def loss(",
+            "    def configure_optimizers(self):\n        return None\n\n    def loss(",
+            "nobody calls `configure_optimizers` of the class Patients | Write it as `def opt",
+        ),
         ("    def loss(", "    def lost(", "the class Patients has no loss | Write `def loss(self"),
     ],
 )
@@ -124,6 +168,7 @@ def test_what_a_file_does_wrong_is_told_with_its_line(
 ) -> None:
     (tmp_path / "beside.py").write_text("x = 1\n")
     assert old in PLAIN
+    new = new.replace("@dataclass", "@__import__('dataclasses').dataclass")
     before = dict(sys.modules)
     message = refused("task.py", write(PLAIN.replace(old, new, 1)))
     assert said in message

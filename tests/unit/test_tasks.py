@@ -29,6 +29,7 @@ from gossipfl.tasks.heart_disease import (
 )
 
 KINDS = family.kinds(gossipfl.tasks, Task)  # type: ignore[type-abstract]
+PACKAGED = [kind for kind in KINDS if kind != "mnist"]  # reads files that are not shipped
 NAMES = tuple(HOSPITALS)
 GOOD = "63,1,4,140,260,0,1,112,1,3,2,-9,-9,2"
 ROUNDS = 40  # what heart-disease is made for
@@ -41,7 +42,7 @@ def place(member: str = "cleveland", seed: int = 0, *, index: int = 0, members: 
 # --- every task
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PACKAGED)
 def test_every_task_has_data_a_float32_model_and_learns(kind: str) -> None:
     task = load_task(kind)
     split = task.data(place())
@@ -57,7 +58,7 @@ def test_every_task_has_data_a_float32_model_and_learns(kind: str) -> None:
     assert 0 <= (after["accuracy"] or -1) <= 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PACKAGED)
 def test_every_task_splits_alike_for_the_same_seed_only(kind: str) -> None:
     task = load_task(kind)
     one, again, other = (task.data(place(seed=seed)) for seed in (1, 1, 2))

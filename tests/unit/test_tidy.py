@@ -31,6 +31,8 @@ TORCH_ALLOWED = (
     "gossipfl.tasks",
     "node.worker_main",
     "node.demo",
+    "node.simulation",
+    "node.simulation_settings",
     "topology.simulate",
 )
 """Only these, and what is below them, may need torch; a node's daemon imports none of them."""

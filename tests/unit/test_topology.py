@@ -275,6 +275,7 @@ def test_parallel_edges_become_one() -> None:
         ("__builtins__", 9, {}, "no graph generator"),
         ("drawing.draw", 9, {}, "no graph generator"),
         ("nonisomorphic_trees", 9, {"order": 4}, "no graph generator"),
+        ("random_cograph", 40, {}, "lack of n"),  # it would make 2 to the 40 nodes
         ("barabasi_albert_graph", 9, {}, "lack of m"),
         ("barabasi_albert_graph", 9, {"m": 2, "k": 3}, "no k"),
         ("barabasi_albert_graph", 9, {"m": 20}, "refuses them"),
@@ -296,6 +297,12 @@ def test_what_is_wrong_with_a_generator_is_told(
     with pytest.raises(ConfigError, match=words) as caught:
         generated(name, size, **arguments)
     assert caught.value.fix
+
+
+def test_what_networkx_has_but_makes_no_graph_is_not_guessed_again() -> None:
+    with pytest.raises(ConfigError, match="no graph generator 'graph_atlas_g'") as caught:
+        generated("graph_atlas_g", 9)
+    assert "Did you mean graph_atlas?" in caught.value.fix
 
 
 def test_a_generator_that_is_misspelled_is_guessed() -> None:

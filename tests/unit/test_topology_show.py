@@ -2,6 +2,8 @@
 
 import builtins
 import json
+import math
+import re
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -14,12 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Affine2D
 
+from gossipfl.family import spelled
 from node.cli import main
 from topology.facts import examine
 from topology.graphs import Graph, load_graph
 from topology.graphs.torus import sides
+from topology.labels import Line, freest
 from topology.layouts import layout
-from topology.plots import paint
+from topology.plots import RING_POINTS, _bend, _node_points, paint
 
 FEDERATION = """\
 name = "hearts"
@@ -76,6 +80,8 @@ def test_a_federation_is_shown_with_its_rule(capsys: pytest.CaptureFixture[str])
         "rounds_to_mix": 1,
         "algebraic_connectivity": pytest.approx(4.0),
         "graph_bound": 1,
+        "tolerance_min": 1,
+        "withstands": 1,
         "mixing": {"kind": "trimmed-mean", "b": 1},
         "too_few_neighbors": [],
         "runs": True,
@@ -239,11 +245,103 @@ def test_a_picture_names_its_members_its_figures_and_its_colors() -> None:
     names = ("cleveland", "hungarian", "switzerland", "long-beach")
     words = {text.get_text() for text in figure_of("star", names).findobj(Text)}
     caption = "4 members, 3 edges  ·  diameter 2  ·  spectral gap 0.25  ·  25 rounds to mix"
-    assert {*names, "hearts: star", f"{caption}  ·  any rule: b ≤ 0"} <= words
-    assert {"withstands no liar", "withstands 1 liar", "fewer than 3 neighbors"} <= words
+    answer = "withstands b = 0: by each member's neighbors as colored, and b ≤ 0 for the graph"
+    assert {*names, "hearts: star", f"{caption}\n{answer} as a whole"} <= words
+    assert {"by its neighbors: no liar", "by its neighbors: 1 liar"} <= words
+    assert "fewer than 3 neighbors" in words
     complete = {text.get_text() for text in figure_of("complete", names).findobj(Text)}
-    assert "withstands no liar" not in complete  # the twin: only what is there
+    assert "by its neighbors: no liar" not in complete  # the twin: only what is there
     assert "fewer than 3 neighbors" not in complete
+
+
+def test_who_has_no_neighbor_is_told_once(here: Path) -> None:
+    (here / "two.edges").write_text("a b\nc\n")
+    words = {
+        text.get_text() for text in figure_of("file:two.edges", ("a", "b", "c"), 0).findobj(Text)
+    }
+    assert "has no neighbor" in words
+    assert not any("fewer than" in text for text in words)
+
+
+@pytest.mark.parametrize("text", ["small-world:k=6,p=0", "exponential"])
+@pytest.mark.parametrize("size", [8, 16, 30, 60])
+def test_no_edge_of_a_circle_is_hidden_behind_other_nodes(text: str, size: int) -> None:
+    made = load_graph(spelled(text))
+    graph = made.build([str(place) for place in range(size)])
+    points = layout(graph, made)
+    radius = _node_points(size) / 2
+    for one, other in graph.edges:
+        (x1, y1), (x2, y2) = points[one], points[other]
+        bend = _bend(made, points, min(one, other), max(one, other))
+        if min(one, other) != one:
+            (x1, y1), (x2, y2) = (x2, y2), (x1, y1)
+        middle = ((x1 + x2) / 2 + bend * (y2 - y1), (y1 + y2) / 2 - bend * (x2 - x1))
+        for share in np.linspace(0, 1, 101):  # of a quadratic curve, as matplotlib's arc3 is
+            x, y = (
+                (1 - share) ** 2 * begin + 2 * share * (1 - share) * control + share**2 * end
+                for begin, control, end in ((x1, middle[0], x2), (y1, middle[1], y2))
+            )
+            near = min(
+                math.dist((x, y), points[place])
+                for place in range(size)
+                if place not in (one, other)
+            )
+            assert near * RING_POINTS > radius, (one, other)
+
+
+def test_names_of_a_force_layout_lie_on_few_edges_or_none() -> None:
+    edges: list[Line] = [((0, 0), (0, -100)), ((0, 0), (0, 100)), ((0, 0), (100, 0))]
+    assert freest((0, 0), (30, 10), 10, edges) == pytest.approx((-1, 0), abs=1e-9)
+    assert freest((0, 0), (30, 10), 10, edges[1:]) == pytest.approx((0, -1), abs=1e-9)
+    assert freest((0, 0), (30, 10), 10, [*edges, ((-20, -50), (-20, 50))])[0] != pytest.approx(-1)
+
+
+def test_the_answer_comes_before_the_two_figures_it_is_made_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, out, _ = show(capsys, "--topology", "small-world:k=4,p=0.1", "--nodes", "20")
+    lines = out.splitlines()
+    place = next(place for place, line in enumerate(lines) if "withstands" in line)
+    assert "b = 0 lying neighbors of each member, the smaller of" in lines[place]
+    assert "1 by its fewest neighbors" in lines[place + 1]
+    assert "0 for the graph as a whole: 2b < mu_2 = " in lines[place + 2]
+    assert "b by degree" in out
+    found = data(capsys, "--topology", "complete", "--nodes", "8")
+    assert (found["withstands"], found["tolerance_min"], found["graph_bound"]) == (3, 3, 3)
+    assert data(capsys, "--topology", "ring", "--nodes", "3")["withstands"] == 0
+
+
+def test_a_graph_with_nodes_of_its_own_needs_no_number(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "own.edges").write_text("north south\nsouth east\n")
+    code, _, said = show(capsys, "--topology", "file:own.edges", "--nodes", "5")
+    assert code == 2
+    assert "--nodes 5: this graph has 3 nodes of its own" in said
+    assert "Leave --nodes out." in said
+    for more in ((), ("--nodes", "3")):
+        found = data(capsys, "--topology", "file:own.edges", *more)
+        assert [row["name"] for row in found["members"]] == ["north", "south", "east"]
+
+
+def test_the_spelling_that_the_help_shows_for_networkx_works(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, out, _ = show(capsys, "--help")
+    spelling = "networkx:barabasi_albert_graph,arguments.m=2"
+    assert spelling in re.sub(r"[│\s]", "", out)  # it may be broken over two lines
+    assert data(capsys, "--topology", spelling, "--nodes", "12")["edges"] == 20
+
+
+def test_a_picture_without_names_says_where_they_are(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, many = (
+        show(capsys, "--topology", "ring", "--nodes", size, "--plot", f"{size}.png")[1]
+        for size in ("60", "61")
+    )
+    assert "Names of 61 members have no room in it; --json has them." in many
+    assert "no room" not in few
 
 
 @pytest.mark.parametrize("name", ["node-{}", "the-hospital-of-{}", "x" * 60 + "{}"])
@@ -281,9 +379,16 @@ def test_no_two_names_overlap_and_all_are_on_the_paper(text: str, size: int, nam
         for one, other in combinations(range(size), 2)
         if overlap(corners[one], corners[other]) > 1
     ]
-    if text == "star":  # the middle's name lies between its spokes, on nobody else's
-        crossing = [pair for pair in crossing if 0 not in pair]
     assert crossing == []
+    if text == "star":  # the middle's name lies between two of its rays
+        (left, right), (low, high) = (
+            (corners[0][:, i].min(), corners[0][:, i].max()) for i in (0, 1)
+        )
+        places = axes.transData.transform(axes.collections[-1].get_offsets())
+        for x, y in places[1:]:
+            for share in np.linspace(0, 1, 200):
+                at = places[0] + share * ((x, y) - places[0])
+                assert not (left < at[0] < right and low < at[1] < high)
 
 
 def corners_of(mark: Text) -> np.ndarray:

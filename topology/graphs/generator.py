@@ -30,6 +30,7 @@ NOT_THE_SIZE: Final = frozenset(
         "mycielski_graph",
         "navigable_small_world_graph",
         "partial_duplication_graph",
+        "random_cograph",
         "random_lobster",
         "random_lobster_graph",
         "star_graph",
@@ -51,6 +52,7 @@ FAULTS: Final = (
     ImportError,
     LookupError,
     TypeError,
+    RecursionError,
     ValueError,
 )
 """What generators raise at arguments that do not fit; each checks, or does not, in its own way."""
@@ -145,7 +147,7 @@ def _no_generator(name: str) -> ConfigError:
         for known in dir(nx)
         if (getattr(getattr(nx, known), "__module__", "") or "").startswith("networkx.generators.")
     ]
-    near = get_close_matches(name, known, n=3)
+    near = [other for other in get_close_matches(name, known, n=4) if other != name][:3]
     return ConfigError(
         f"topology.generator: networkx has no graph generator {name!r}",
         fix=(f"Did you mean {' or '.join(near)}? " if near else "")
