@@ -74,21 +74,43 @@ def run_vectorized(
 
 def run_by_protocol(
     experiment: Experiment, settings: Settings, out: Path | None, *, plots: bool
-) -> Result:
+) -> Result | ExitCode:
     """Run real engines on a virtual clock.
 
     Raises:
         ConfigError, TaskError, StoreError, FederationFailed: see `topology.simulate`.
     """
-    from topology.simulate.by_protocol import by_protocol
+    from topology.simulate.by_protocol import by_protocol, with_faults
     from topology.simulate.fault_file import read_faults
 
     faults = read_faults(settings.faults) if settings.faults is not None else None
+    experiment = with_faults(experiment, faults)
+    need = needs(experiment, settings.measure_every, engine="protocol")
+    check_memory(need, available_bytes())
     facts = _facts(experiment)
     results = _results(experiment, settings, out)
     _say(*_report(experiment, facts))
+
+    def expect(a_round: float) -> None:
+        _say(
+            f"  takes about {_duration(a_round * experiment.rounds)} and "
+            f"{need.total / 1e9:.1f} GB, and the data",
+            *(["  begins anew, and does the same again"] if results.unfinished else []),
+        )
+
     with _bar(experiment) as show:
-        run = by_protocol(experiment, show, every=settings.measure_every, faults=faults)
+        run = by_protocol(
+            experiment, show, every=settings.measure_every, faults=faults, expect=expect
+        )
+    if run.rounds_done < experiment.rounds:
+        results.write(run)
+        _say(
+            f"Stopped after round {run.rounds_done} of {experiment.rounds}; what there is of them "
+            f"is in {results.folder}.",
+            f"The same command with --out {results.folder} begins anew and does the same again: "
+            "messages on their way are not kept.",
+        )
+        return ExitCode.INTERRUPTED
     return _finished(run, facts, results, plots=plots)
 
 
@@ -105,8 +127,8 @@ def _facts(experiment: Experiment) -> Facts | None:
 
 def _bound(experiment: Experiment, facts: Facts) -> int:
     """Return the largest b with 2b < mu_2 of the honest part."""
-    if experiment.liars:
-        return byzantine_bound(experiment.graph, experiment.liars)
+    if experiment.lying:
+        return byzantine_bound(experiment.graph, experiment.lying)
     return bound_of(facts.connectivity, len(facts.names))
 
 
@@ -122,6 +144,7 @@ def _report(experiment: Experiment, facts: Facts | None) -> list[str]:
     least, most = min(facts.tolerances), max(facts.tolerances)
     tolerance = str(least) if least == most else f"{least} to {most}"
     rounds = "never" if facts.rounds is None else f"{facts.rounds:,} rounds"
+    rounds = "1 round" if facts.rounds == 1 else rounds
     lines = [
         head,
         f"  connected: {'yes' if facts.connected else 'no'} · degree {degree} · "
@@ -141,12 +164,13 @@ def _report(experiment: Experiment, facts: Facts | None) -> list[str]:
         )
     worst = _most_liars(experiment)
     if worst > b:
-        lines.append(f"  WARNING: a node has {worst} liars beside it, and the rule withstands {b}")
+        liars = "1 liar" if worst == 1 else f"{worst} liars"
+        lines.append(f"  WARNING: a node has {liars} beside it, and the rule withstands {b}")
     return lines
 
 
 def _most_liars(experiment: Experiment) -> int:
-    liars = experiment.liars
+    liars = experiment.lying
     counts = (
         sum(other in liars for other in experiment.graph.neighbors(node))
         for node in experiment.honest
@@ -297,7 +321,7 @@ def _page(run: Run, summary: Mapping[str, Any], folder: Path, drawn: list[str]) 
     if summary["history_digest"]:
         rows.append(("history digest", str(summary["history_digest"])[:16]))
     width = max(len(key) for key, _ in rows)
-    of = "honest nodes" if run.experiment.liars else "nodes"
+    of = "honest nodes" if run.experiment.lying else "nodes"
     table = "rounds.parquet" if has_parquet() else "rounds.csv (Parquet needs the extra `plots`)"
     return "\n".join(
         [

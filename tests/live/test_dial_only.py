@@ -55,7 +55,10 @@ def edit(nodes: Nodes, name: str, old: str, new: str) -> None:
 async def check_that_all_take_part(nodes: Nodes) -> None:
     """Every round of every node ends with every neighbor of it, on links that leaves dialed."""
     for name in NAMES:
-        status = await nodes.until(name, lambda status: status["finished"], 60)
+        # a round's record follows its end, once the model is measured
+        status = await nodes.until(
+            name, lambda status: status["finished"] and len(status["records"]) == ROUNDS, 60
+        )
         around = LEAVES if name == "center" else ("center",)
         assert [record["senders"] for record in status["records"]] == [list(around)] * ROUNDS
         assert status["participation"] == dict.fromkeys((name, *around), ROUNDS)

@@ -216,6 +216,7 @@ def test_the_file_names_the_place_and_no_path(captured: Homes) -> None:
     with safe_open(captured.store("hungarian") / "model.safetensors", "numpy") as file:
         about = file.metadata()
     assert len(bytes.fromhex(about.pop("federation"))) == 32
+    assert len(bytes.fromhex(about.pop("held_out"))) == 2  # too few to tell a patient by
     assert about == {
         "format": "pt",
         "member": "hungarian",

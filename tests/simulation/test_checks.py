@@ -1,7 +1,7 @@
 """Every invariant is shown to fail where the code or the world is broken on purpose."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from gossipfl.deadline import Bounds
 from gossipfl.effects import Mix, Rejected
 from gossipfl.errors import Refusal
 from gossipfl.mixing.mean import Mean
+from gossipfl.mixing.rule import MixingRule
 from gossipfl.mixing.trimmed_mean import TrimmedMean
 from gossipfl.replica import Replica
 from gossipfl.setup import Limits
@@ -285,3 +286,20 @@ def test_frames_are_verified_for_real() -> None:
     for message, sender in frames[:20]:
         kind = {1: "hello", 2: "offer", 3: "want", 7: "done"}[message[0]]
         assert verify(sender, f"control/{kind}", message[1:-64], message[-64:])
+
+
+class Beyond(MixingRule):
+    """Somebody's own rule, which goes further than the mean."""
+
+    kind: ClassVar[str] = "beyond"
+
+    @property
+    def byzantine(self) -> int:
+        return 0
+
+    def mix(self, own: Any, rows: Any, weights: Any, out: Any) -> None:
+        out[:] = own + 1.5 * (np.mean([own, *rows], axis=0) - own)
+
+
+def test_a_rule_of_ones_own_may_leave_the_range() -> None:
+    assert ran(plan(rule=Beyond())).checks.made > 500

@@ -144,6 +144,7 @@ def test_a_mistake_in_a_script_is_said_with_its_place(text: str, said: str) -> N
         ('[[clog]]\nbetween = ["n0", "n0"]\n', "the two are one node"),
         ('[[partition]]\ngroups = [["n0"], ["n0", "n1"]]\n', "a node is in two groups"),
         ('[[liars]]\nattack = "bit-flip"\ncount = 6\n', "liars: 6 of 5 nodes"),
+        ('[[liars]]\nattack = "bit-flip"\ncount = 5\n', "at least one must be honest"),
         ('[[liars]]\nattack = "bit-flip"\nnodes = ["n1", "n1"]\n', "a node lies twice"),
     ],
 )
@@ -193,3 +194,13 @@ def test_counted_liars_are_drawn_from_the_seed() -> None:
     assert all(len(liars) == 2 for liars in drawn)
     assert drawn[3] == tuple(liars_of(script, names(9), 3))
     assert len(set(drawn)) > 1
+
+
+@pytest.mark.parametrize("table", ["edge", "clog"])
+def test_a_fault_of_an_edge_that_is_none_is_refused(table: str) -> None:
+    ring: nx.Graph[int] = nx.cycle_graph(5)
+    parse_faults(f'[[{table}]]\nbetween = ["n1", "n0"]\n').check(names(5), ring)
+    script = parse_faults(f'[[{table}]]\nbetween = ["n0", "n2"]\n')
+    script.check(names(5))  # before there is a graph nobody knows
+    with pytest.raises(ConfigError, match=rf"{table}\[0\].between: n0 and n2 are no neighbors"):
+        script.check(names(5), ring)

@@ -17,7 +17,7 @@ from gossipfl.setup import Limits
 from gossipfl.tasks.heart_disease import HOSPITALS
 from gossipfl.types import PeerId
 from tests.simulation.plans import names, plan, ran
-from topology.simulate.fault_file import read_faults
+from topology.simulate.fault_file import parse_faults, read_faults
 from topology.simulate.learning import Learner, Quadratic, Sessions
 from topology.simulate.protocol import ProtocolRun, simulate_protocol
 from topology.simulate.world import World
@@ -173,3 +173,31 @@ def test_a_graph_that_does_not_fit_is_refused() -> None:
         World(plan(graph=looped))
     with pytest.raises(ConfigError, match="needs at least 3 neighbors"):
         World(plan(graph=nx.cycle_graph(5)))
+
+
+@pytest.mark.parametrize("down", ["", "down = 1.0\n"])
+def test_who_is_killed_before_it_would_have_started_was_up_for_a_moment(down: str) -> None:
+    world = ran(plan(faults=f'[[crash]]\nnode = "n1"\nat = 0.0\n{down}', limits=PATIENT))
+    assert [host.starts for host in world.hosts] == [1, 2 if down else 1, 1, 1, 1]
+    assert world.hosts[1].up is bool(down)
+    assert [world.hosts[place].engine.round for place in (0, 2, 3, 4)] == [8] * 4
+
+
+def test_a_node_that_all_have_left_for_good_is_the_scripts_doing() -> None:
+    pair: nx.Graph[int] = nx.path_graph(3)
+    gone = '[[crash]]\nnode = "n1"\nat = 0.3\n'
+    made = plan(3, gone, graph=pair, rule=Mean(), limits=PATIENT)
+    with pytest.raises(FederationFailed, match="n0 cannot go on: too many of its neighbors") as why:
+        ran(made)
+    assert why.value.fix
+    back = parse_faults(gone + "down = 2.0\n")
+    assert all(host.engine.round == 8 for host in ran(replace(made, faults=back)).hosts)
+
+
+def test_who_is_cut_off_for_good_is_the_scripts_doing() -> None:
+    cut = '[[partition]]\ngroups = [["n0"], ["n1", "n2"]]\nfrom = 0.3\n'
+    made = plan(3, cut, rule=Mean(), limits=PATIENT)
+    with pytest.raises(FederationFailed, match="n0 cannot go on"):
+        ran(made)
+    healed = parse_faults(cut + "to = 2.0\n")
+    assert all(host.engine.round == 8 for host in ran(replace(made, faults=healed)).hosts)

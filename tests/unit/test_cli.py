@@ -351,7 +351,7 @@ def test_progress_redraws_itself_only_on_a_real_terminal(
 def test_every_error_of_ours_has_an_exit_code_above_zero() -> None:
     for kind in GossipError.__subclasses__():
         if kind.__name__ != "PeerFault":
-            assert exit_code_of(kind("m")) > 0
+            assert exit_code_of(kind.__new__(kind)) > 0
     assert issubclass(ExitCode, enum.IntEnum)
 
 

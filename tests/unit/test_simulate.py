@@ -12,11 +12,14 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from gossipfl.attacks.attack import Attack
 from gossipfl.errors import ConfigError, StoreError, TaskError
+from gossipfl.mixing.rule import MixingRule
 from node.cli import main
 from topology.simulate import simulate
 from topology.simulate.curves import title_of
 from topology.simulate.estimate import Needs, check_memory
+from topology.simulate.faults import FaultScript, Liars
 from topology.simulate.results import Results, read_run
 from topology.simulate.run import Options, Run, experiment_of, vectorized
 from topology.simulate.vectorized import Vectorized
@@ -128,6 +131,34 @@ def test_objects_of_ones_own_do_for_all_parts(tmp_path: Path) -> None:
     assert again.digest == by_name.digest
 
 
+class Halved(MixingRule):
+    """Without a `kind`: nobody will name it in a file."""
+
+    @property
+    def byzantine(self) -> int:
+        return 0
+
+    def mix(self, own: Any, rows: Any, weights: Any, out: Any) -> None:
+        out[:] = 0.5 * own + 0.5 * np.mean(rows, axis=0)
+
+
+class Nothing(Attack):
+    def __call__(self, own: Any, received: Any, rng: Any) -> Any:
+        return np.zeros_like(own)
+
+
+def test_objects_of_ones_own_run_by_both_engines_alike() -> None:
+    parts = (nx.petersen_graph(), "digits", Halved(), Nothing())
+    options: Options = {"rounds": 2, "liars": 1}
+    fast = simulate(*parts, **options)
+    options["engine"] = "protocol"
+    real = simulate(*parts, **options)
+    assert fast.models == pytest.approx(real.models, rel=1e-3, abs=1e-5)
+    assert fast.columns["honest"] == real.columns["honest"]
+    assert (fast.columns["honest"]).count(False) == 2
+    assert fast.experiment.as_json()["mixing"] == {"kind": "Halved"}
+
+
 def test_a_partition_deals_a_task_that_deals_nothing_itself(tmp_path: Path) -> None:
     source = """
 import torch
@@ -167,7 +198,6 @@ def test_liars_are_in_the_table_and_not_in_the_figures() -> None:
 
 def test_liars_that_are_counted_are_those_of_the_protocol_engine() -> None:
     from gossipfl.types import PeerId
-    from topology.simulate.faults import FaultScript, Liars
     from topology.simulate.lies import liars_of
 
     experiment = experiment_of(

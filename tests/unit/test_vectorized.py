@@ -303,3 +303,19 @@ def test_what_is_no_vote_at_a_real_node_is_none_here(
     kept = [rows[:2] for rows in sources]
     fewer = [[0.2] * 2] * 3 if weights else None
     assert torch.allclose(out, mixed_by_rows(rule, table, kept, fewer), rtol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_does_not_reach_who_never_heard_it(
+    pool: ThreadPoolExecutor, bad: float
+) -> None:
+    sources = [[1, 3], [0, 2], [1, 3]]
+    table = table_of(4, 10)
+    table[3, 4] = bad
+    weights = [[0.25] * 2] * 3
+    out = torch.empty(3, 10, dtype=torch.float64)
+    Mixer(Mean(), sources, weights, cap=1000, pool=pool).mix(table, out)
+    kept = [[1], [0, 2], [1]]
+    counted = [[0.25], [0.25] * 2, [0.25]]
+    assert torch.allclose(out, mixed_by_rows(Mean(), table, kept, counted), rtol=1e-12)
+    assert torch.equal(table[3].isfinite(), torch.arange(10) != 4)  # the lie is kept as it was

@@ -1,25 +1,32 @@
 """The same experiment by real engines on a virtual clock; see `topology.simulate.world`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
 
+from gossipfl.attacks.attack import Attack
 from gossipfl.errors import ConfigError
 from gossipfl.learning.samples import Place, Split
 from gossipfl.types import PeerId
 from topology.simulate.experiment import Experiment
-from topology.simulate.faults import FaultScript, Liars
+from topology.simulate.faults import FaultScript
+from topology.simulate.interrupt import until_interrupted
 from topology.simulate.learning import Sessions
+from topology.simulate.lies import liars_of
 from topology.simulate.protocol import NodeRound, ProtocolRun, simulate_protocol
-from topology.simulate.run import Clock, Progress, Run
+from topology.simulate.run import Clock, Progress, Run, root_mean_square
 from topology.simulate.vectorized import RoundFigures
 from topology.simulate.world import Plan
 
-__all__ = ["by_protocol", "plan_of"]
+__all__ = ["by_protocol", "plan_of", "with_faults"]
 
 TRAIN_S: Final = 0.05  # virtual seconds of a local pass; alike for all, as rounds are synchronous
+
+LATE: Final = 2  # rounds: who is that far behind is not waited for to say how it goes
 
 
 def plan_of(experiment: Experiment, faults: FaultScript | None = None) -> Plan:
@@ -37,13 +44,6 @@ def plan_of(experiment: Experiment, faults: FaultScript | None = None) -> Plan:
             fix="Leave --dtype out, or use --engine vectorized.",
         )
     names = tuple(PeerId(name) for name in experiment.names)
-    script = faults or FaultScript()
-    if experiment.attack is not None:
-        lies = Liars(
-            attack=experiment.attack.model_dump(mode="json"),
-            nodes=[names[place] for place in sorted(experiment.liars)],
-        )
-        script = script.model_copy(update={"liars": [*script.liars, lies]})
     return Plan(
         names=names,
         graph=experiment.graph,
@@ -52,10 +52,33 @@ def plan_of(experiment: Experiment, faults: FaultScript | None = None) -> Plan:
         rounds=experiment.rounds,
         seed=experiment.seed,
         pace="elastic" if faults is not None else "lock-step",
-        faults=script,
+        faults=faults or FaultScript(),
+        attacks=_attacks(experiment),
         train_s=TRAIN_S,
         train_jitter=0.0,
     )
+
+
+def with_faults(experiment: Experiment, faults: FaultScript | None) -> Experiment:
+    """Return an experiment that knows who lies because a fault script says so.
+
+    Raises:
+        ConfigError: the script does not fit the members or the graph.
+    """
+    if faults is None:
+        return experiment
+    faults.check(experiment.names, experiment.graph)
+    names = [PeerId(name) for name in experiment.names]
+    lying = liars_of(faults, names, experiment.seed, _attacks(experiment))
+    places = frozenset(place for place, name in enumerate(names) if name in lying)
+    return replace(experiment, scripted=places - experiment.liars)
+
+
+def _attacks(experiment: Experiment) -> dict[PeerId, Attack]:
+    attack = experiment.attack
+    if attack is None:
+        return {}
+    return {PeerId(experiment.names[place]): attack for place in sorted(experiment.liars)}
 
 
 def _dealing(experiment: Experiment) -> Any:  # noqa: ANN401 - a task; see Sessions
@@ -75,38 +98,91 @@ def by_protocol(
     *,
     every: int = 1,
     faults: FaultScript | None = None,
+    expect: Callable[[float], None] | None = None,
     clock: Clock = time.perf_counter,
 ) -> Run:
-    """Run an experiment by real engines.
+    """Run an experiment by real engines; on Ctrl-C return what there is, with fewer `rounds_done`.
 
     Args:
         experiment: what is simulated.
-        progress: called after each round that all nodes have closed.
+        progress: called after each round that all nodes have closed, or will not close in time.
         every: rounds from one measurement to the next.
         faults: what goes wrong beside the experiment's liars.
+        expect: called before the first round with the seconds that a round takes.
         clock: seconds.
 
     Raises:
         ConfigError, TaskError, FederationFailed, InvariantBroken: see `simulate_protocol`.
     """
+    experiment = with_faults(experiment, faults)
     plan = plan_of(experiment, faults)
+    if expect is not None:
+        expect(_rehearsed(plan, clock))
     begin = clock()
-    closed = [0] * experiment.rounds
+    run = Run(experiment, trained_by="node by node, by real engines")
     count = len(experiment.names)
+    under_way: dict[int, dict[PeerId, NodeRound]] = {}
 
     def tell(row: NodeRound) -> None:
-        closed[row.round] += 1
-        if progress is not None and closed[row.round] == count:
-            pace = count * (row.round + 1) / max(1e-9, clock() - begin)
-            progress(Progress(row.round + 1, experiment.rounds, None, None, None, pace))
+        if row.round < run.rounds_done:
+            return
+        under_way.setdefault(row.round, {})[row.node] = row
+        for round_ in sorted(under_way):
+            if len(under_way[round_]) == count or round_ <= row.round - LATE:
+                show(round_)
 
-    found = simulate_protocol(plan, evaluate_every=every, keep_models=True, progress=tell)
-    run = Run(experiment, trained_by="node by node, by real engines")
-    run.seconds, run.rounds_done = clock() - begin, experiment.rounds
+    def show(round_: int) -> None:
+        here = under_way.pop(round_)
+        run.rounds_done = round_ + 1
+        if progress is not None:
+            pace = count * run.rounds_done / max(1e-9, clock() - begin)
+            progress(_progress(experiment, round_, here, pace))
+
+    with until_interrupted() as interrupted:
+        found = simulate_protocol(
+            plan, evaluate_every=every, keep_models=True, progress=tell, stop=interrupted.is_set
+        )
+    run.seconds = clock() - begin
+    if not interrupted.is_set():
+        for round_ in sorted(under_way):  # that some, who are gone, have not closed
+            show(round_)
+        run.rounds_done = experiment.rounds
     run.models = np.stack(list(found.models.values()))
     run.history_digest = found.history_digest.hex()
+    if found.rows:
+        run.bytes_per_edge = fmean(row.bytes_per_edge for row in found.rows)
     _fill(run, found, every)
     return run
+
+
+def _rehearsed(plan: Plan, clock: Clock) -> float:
+    """Return the seconds of one round in which nothing goes wrong, its evaluation included."""
+    calm = FaultScript(liars=plan.faults.liars)
+    begin = clock()
+    simulate_protocol(replace(plan, rounds=1, faults=calm))
+    return clock() - begin
+
+
+def _progress(
+    experiment: Experiment, round_: int, rows: Mapping[PeerId, NodeRound], pace: float
+) -> Progress:
+    names = [PeerId(experiment.names[place]) for place in experiment.honest]
+    honest = [rows[name] for name in names if name in rows]
+    accuracies = [row.measures.get("accuracy") for row in honest]
+    known = [value for value in accuracies if value is not None]
+    models = [row.model for row in honest if row.model is not None]
+    distance = None
+    if models:
+        mean = np.mean(models, axis=0)
+        distance = root_mean_square([float(np.linalg.norm(model - mean)) for model in models])
+    return Progress(
+        round=round_ + 1,
+        rounds=experiment.rounds,
+        accuracy_mean=fmean(known) if known else None,
+        accuracy_worst=min(known, default=None),
+        consensus_distance=distance,
+        node_rounds_per_second=pace,
+    )
 
 
 def _fill(run: Run, found: ProtocolRun, every: int) -> None:
@@ -114,7 +190,7 @@ def _fill(run: Run, found: ProtocolRun, every: int) -> None:
     names = run.experiment.names
     rows = {(row.node, row.round): row for row in found.rows}
     honest = run.experiment.honest
-    for round_ in range(run.experiment.rounds):
+    for round_ in range(run.rounds_done):
         if (round_ + 1) % every and round_ + 1 != run.experiment.rounds:
             continue
         here = [rows.get((PeerId(name), round_)) for name in names]

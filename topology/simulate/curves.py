@@ -90,7 +90,7 @@ def learning(runs: Sequence["Kept"], names: Sequence[str]) -> "Figure":
     note = (
         f"line: mean of the honest nodes · band: {BAND[0]} to {BAND[1]} % of them · dashed: worst"
     )
-    _finish(figure, axes, note, legend=len(runs) > 1)
+    _finish(figure, axes, note, names)
     return figure
 
 
@@ -120,8 +120,8 @@ def consensus(
     axes.set_yscale("log" if _positive(axes) else "linear")
     axes.set_xlabel("round")
     axes.set_ylabel("root mean square distance")
-    note = "line: measured · dotted: (1 - spectral gap) a round, while nobody trains"
-    _finish(figure, axes, note, legend=len(runs) > 1)
+    note = "line: measured · dotted: the mean's (1 - spectral gap) a round, while nobody trains"
+    _finish(figure, axes, note, names)
     return figure
 
 
@@ -191,8 +191,10 @@ def title_of(config: dict[str, Any]) -> str:
     rule = config["mixing"]["kind"]
     b = config["mixing"].get("b")
     words = [f"{config['nodes']} nodes", graph, rule + (f" b = {b}" if b is not None else "")]
-    if config["attack"]:
-        words.append(f"{len(config['liars'])} liars: {config['attack']['kind']}")
+    if config["liars"]:
+        lie = config["attack"]["kind"] if config["attack"] else "a fault script"
+        count = len(config["liars"])
+        words.append(f"{count} liar{'s' if count > 1 else ''}: {lie}")
     if config["partition"]:
         words.append(config["partition"]["kind"])
     return ", ".join(words)
@@ -222,13 +224,16 @@ def _figure(title: str, inches: tuple[float, float]) -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def _finish(figure: "Figure", axes: "Axes", note: str, *, legend: bool = False) -> None:
+def _finish(figure: "Figure", axes: "Axes", note: str, names: Sequence[str] = ()) -> None:
+    """Say what there is to see: one run in the note below, several in a legend."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if axes.axison:
         axes.grid(alpha=0.25, linewidth=0.6)
-    if legend:
-        axes.legend(frameon=False, fontsize=9)
+    if len(names) == 1:
+        note = f"{names[0]}\n{note}"
+    elif names:
+        axes.legend(fontsize=9, facecolor="white", edgecolor="none", framealpha=0.9)
     figure.supxlabel(note, fontsize=9, color=FAINT)
 
 

@@ -9,11 +9,13 @@ from typing import Final
 
 from gossipfl.errors import ConfigError
 
-__all__ = ["Needs", "available_bytes", "check_memory", "needs_of", "peak_bytes"]
+__all__ = ["Needs", "available_bytes", "check_memory", "needs_of", "needs_of_engines", "peak_bytes"]
 
 PROGRAM_BYTES: Final = 400 << 20  # Python with torch, before there is a model (measured: 300 MB)
 SCRATCH_BYTES: Final = 128 << 20  # blocks on their way through the cores, plots
 ROW_BYTES: Final = 100  # of the table: one node in one round, with room to write it
+NODE_VECTORS: Final = 9  # of an engine: own, mixed, public, on disk, and its last few updates
+EDGE_VECTORS: Final = 2  # of one direction of an edge: a replica, and the one being built
 COPIES: Final = 2  # of all models: those being mixed, and those mixed
 
 _MEMORY: Final = Path("/proc/meminfo")
@@ -49,6 +51,23 @@ def needs_of(nodes: int, liars: int, parameters: int, rounds: int, *, itemsize: 
     final = nodes * parameters * itemsize  # in member order, when all is done
     return Needs(
         models=models + final,
+        table=nodes * rounds * ROW_BYTES,
+        rest=PROGRAM_BYTES + SCRATCH_BYTES,
+    )
+
+
+def needs_of_engines(nodes: int, edges: int, parameters: int, rounds: int) -> Needs:
+    """Return what real engines need beside their data: every node keeps its neighbors' models.
+
+    Args:
+        nodes: how many.
+        edges: between them.
+        parameters: of one model.
+        rounds: that are measured; their models are kept until the end.
+    """
+    vectors = nodes * (NODE_VECTORS + rounds) + 2 * edges * EDGE_VECTORS
+    return Needs(
+        models=vectors * parameters * 4,
         table=nodes * rounds * ROW_BYTES,
         rest=PROGRAM_BYTES + SCRATCH_BYTES,
     )

@@ -59,6 +59,7 @@ class Experiment:
         rule: how models are mixed.
         attack: what liars publish; None without liars.
         liars: their places.
+        scripted: the places of those who lie because a fault script says so.
         partition: how the task's data is dealt; None leaves that to the task.
         rounds: how many.
         seed: of everything that is drawn.
@@ -81,6 +82,7 @@ class Experiment:
     dtype: str = "float32"
     paths: Mapping[str, Path] = field(default_factory=dict)
     path: Path | None = None
+    scripted: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -107,7 +109,7 @@ class Experiment:
             )
         if self.liars and self.attack is None:
             raise ConfigError("liars: nothing says how they lie", fix="Say how: --attack bit-flip.")
-        if len(self.liars) == count:
+        if len(self.lying) == count:
             raise ConfigError("liars: nobody is honest", fix="Leave at least one honest node.")
 
     @property
@@ -118,7 +120,12 @@ class Experiment:
     @property
     def honest(self) -> list[int]:
         """The places of those who do not lie."""
-        return [place for place in range(len(self.names)) if place not in self.liars]
+        return [place for place in range(len(self.names)) if place not in self.lying]
+
+    @property
+    def lying(self) -> frozenset[int]:
+        """The places of all who lie, for whatever reason."""
+        return self.liars | self.scripted
 
     def place(self, index: int) -> Place:
         """Return where a member's task runs."""
@@ -150,7 +157,7 @@ class Experiment:
             "task": self.task.model_dump(mode="json"),
             "mixing": self.rule.model_dump(mode="json"),
             "attack": self.attack.model_dump(mode="json") if self.attack else None,
-            "liars": [self.names[place] for place in sorted(self.liars)],
+            "liars": [self.names[place] for place in sorted(self.lying)],
             "partition": self.partition.model_dump(mode="json") if self.partition else None,
             "nodes": len(self.names),
             "rounds": self.rounds,
@@ -261,6 +268,8 @@ def task_of(choice: object) -> Task:
 
 def _member(package: Any, parent: type[Any], choice: object, key: str) -> Any:  # noqa: ANN401
     if isinstance(choice, parent):
+        if not hasattr(type(choice), "kind"):  # a class of one's own, by which it is known
+            type(choice).kind = type(choice).__name__
         return choice
     if isinstance(choice, type) and issubclass(choice, Member):
         raise ConfigError(f"{key}: {choice.__name__} is a class", fix="Give an object of it.")

@@ -50,13 +50,16 @@ per message. Every table may be left out.
 import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gossipfl.attacks.attack import load_attack
 from gossipfl.errors import ConfigError
 from gossipfl.types import Seconds
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = [
     "Churn",
@@ -238,13 +241,19 @@ class FaultScript(_Part):
                 fields |= edge.model_dump(exclude={"between"}, exclude_none=True)
         return Weather(**fields)
 
-    def check(self, names: Sequence[str]) -> None:
+    def check(self, names: Sequence[str], graph: "nx.Graph[int] | None" = None) -> None:
         """Hold the script against the members, and its times against each other.
+
+        Args:
+            names: of the members, in order.
+            graph: who is whose neighbor, on places in `names`, if that is known.
 
         Raises:
             ConfigError: with everything that is wrong.
         """
         problems = [*self._strangers(set(names)), *self._times(), *self._impossible(names)]
+        if graph is not None and not problems:
+            problems += self._no_edges(names, graph)
         if problems:
             members = ", ".join(names[:NAMES_SHOWN])
             more = len(names) - NAMES_SHOWN
@@ -275,6 +284,15 @@ class FaultScript(_Part):
             if name not in known:
                 yield f"{where}: there is no node {name!r}"
 
+    def _no_edges(self, names: Sequence[str], graph: "nx.Graph[int]") -> Iterator[str]:
+        """What would happen to an edge that the graph does not have, so never."""
+        places = {name: place for place, name in enumerate(names)}
+        for part in ("edge", "clog"):
+            for place, item in enumerate(getattr(self, part)):
+                one, other = item.between
+                if not graph.has_edge(places[one], places[other]):
+                    yield f"{part}[{place}].between: {one} and {other} are no neighbors"
+
     def _times(self) -> Iterator[str]:
         for one, other in pairwise(self.turns):
             if other.time < one.time:
@@ -304,8 +322,8 @@ class FaultScript(_Part):
         if len(set(liars)) < len(liars):
             yield "liars: a node lies twice"
         count = len(liars) + sum(table.count or 0 for table in self.liars)
-        if count > len(names):
-            yield f"liars: {count} of {len(names)} nodes"
+        if count >= len(names):
+            yield f"liars: {count} of {len(names)} nodes, and at least one must be honest"
         if self.transport == "stream":
             both: list[Weather | Edge] = [self.network, *self.edge]
             for place, weather in enumerate(both):

@@ -21,7 +21,8 @@ from gossipfl.types import Digest, Seconds
 __all__ = ["History"]
 
 _HEAD: Final = struct.Struct("<cdii")  # what, when, at whose node, and of whom
-_SILENT: Final = (Send, SendData, Snapshot)  # told by the bytes that leave
+_SILENT: Final = frozenset({Send, SendData, Snapshot})  # told by the bytes that leave
+_ACCEPTED: Final = (b"UpdateAccepted\x00", b"UpdateAccepted\x01")  # as a delta, as a snapshot
 
 
 class History:
@@ -60,16 +61,19 @@ class History:
 
     def effect(self, now: Seconds, at: int, effect: Effect) -> None:
         """Add an effect; vectors are told by the digests of what is sent and mixed."""
-        if isinstance(effect, _SILENT):
+        exactly = type(effect)
+        if exactly in _SILENT:
             return
-        kind = type(effect).__name__.encode()
+        if isinstance(effect, UpdateAccepted):  # by far the most
+            body = _ACCEPTED[effect.snapshot] + effect.peer.encode()
+            self.note(b"e", now, at, effect.round, body)
+            return
+        kind = exactly.__name__.encode()
         match effect:
             case Train(round_) | Encode(round_) | Mix(round_):
                 self.note(b"e", now, at, round_, kind)
             case Persist(state):
                 body = state.stage.encode() + state.offered_digest
                 self.note(b"e", now, at, state.round, kind + body)
-            case UpdateAccepted(peer, round_, snapshot):
-                self.note(b"e", now, at, round_, kind + bytes([snapshot]) + peer.encode())
             case _:
                 self.note(b"e", now, at, -1, repr(effect).encode())

@@ -36,6 +36,7 @@ from gossipfl.update import close, digest_of, snapshot
 from gossipfl.wire.chunks import DATA_TAG, Payload, data_message
 from topology.simulate.causes import Cause
 from topology.simulate.learning import Learner
+from topology.simulate.own_code import blamed
 
 if TYPE_CHECKING:
     from topology.simulate.world import World
@@ -67,6 +68,11 @@ class Host:
         self._no_draws = stream(seed, self.name, "honest")  # an honest update draws nothing
         self._writing: DurableState | None = None
         self._tick_at: Seconds | None = None
+
+    @property
+    def model(self) -> Vector:
+        """The model that it has; before it ever started, what all start from."""
+        return self.engine.model if self.starts else self.world.initial
 
     # --- starts and ends -----------------------------------------------------------------------
 
@@ -127,15 +133,18 @@ class Host:
         """Carry out what the engine asks for, then see to it that it is woken in time."""
         world = self.world
         for effect in effects:
+            if isinstance(effect, SendData):  # these three are nearly all
+                piece = partial(_built, effect.payload, effect.index)
+                world.network.send(effect.link, piece, data=True)
+                continue
+            if isinstance(effect, Send):
+                world.say(self, effect.link, effect.frame)
+                world.network.send(effect.link, effect.frame)
+                continue
             world.history.effect(world.now, self.place, effect)
+            if isinstance(effect, UpdateAccepted):
+                continue
             match effect:
-                case Send(link, frame):
-                    world.say(self, link, frame)
-                    world.network.send(link, frame)
-                case SendData(link, payload, index):
-                    world.network.send(link, partial(_built, payload, index), data=True)
-                case UpdateAccepted():
-                    pass
                 case Drop(link):
                     world.network.drop(link)
                 case Train() | Encode() | Snapshot() | Persist() | Mix():
@@ -151,7 +160,8 @@ class Host:
                 case Failed(reason):
                     raise FederationFailed(
                         f"{self.name}: {reason}",
-                        fix='Use pace = "elastic", a larger max_s, or fewer faults.',
+                        fix='Use pace = "elastic", a larger max_s, or fewer faults; a simulation '
+                        "with --faults is elastic.",
                     )
                 case Left():
                     self.stop()
@@ -245,7 +255,9 @@ class Host:
     def _mix(self, effect: Mix, senders: list[PeerId]) -> list[Effect]:
         world, out = self.world, effect.out
         own = effect.own
-        self.engine.setup.rule(own, effect.received, effect.weights, out=out)
+        rule = self.engine.setup.rule
+        with blamed(rule, "mixing"):
+            rule(own, effect.received, effect.weights, out=out)
         world.checks.mixed(self.name, effect, senders, out)
         world.history.note(b"m", world.now, self.place, effect.round, digest_of(out))
         if world.watch is not None:

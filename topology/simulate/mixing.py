@@ -66,10 +66,10 @@ class Mixer:
         """
         doubtful = self._doubtful(table)
         if table.device.type != "cpu":
-            self._on_device(table, out)
+            self._on_device(table, out, clean=not doubtful)
         elif self._weights is not None and type(self._rule) is Mean:
             if self._one_product(table):
-                self._product(table, out)
+                self._product(table if not doubtful else _numbers(table), out)
             else:
                 self._sums(table, out)
         else:
@@ -212,11 +212,11 @@ class Mixer:
 
     # --- on a GPU ------------------------------------------------------------------------------
 
-    def _on_device(self, table: Tensor, out: Tensor) -> None:
+    def _on_device(self, table: Tensor, out: Tensor, *, clean: bool) -> None:
         rule = self._rule
         if type(rule) is Mean and self._weights is not None:
-            self._product(table, out)
-        elif isinstance(rule, TrimmedMean | Median):
+            self._product(table if clean else _numbers(table), out)
+        elif type(rule) in (TrimmedMean, Median):  # one's own that is made of them may differ
             self.sorted_mix(table, out)
         else:
             for node, sources in enumerate(self._sources):
@@ -253,6 +253,11 @@ def spans_of(models: Tensor) -> list[slice]:
     least = max(1, SPAN_FLOATS_MIN // max(1, models.shape[1]))
     size = max(least, -(-count // SHARES))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _numbers(table: Tensor) -> Tensor:
+    """Return a table whose products are numbers: 0 times NaN would reach who never heard it."""
+    return torch.nan_to_num(table, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _by_degree(sources: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -98,6 +98,11 @@ class Network:
         """Every direction of every edge, by sender and receiver."""
         return self._routes
 
+    def is_open(self, one: int, other: int) -> bool:
+        """Say whether messages of two neighbors pass both ways."""
+        both = self._routes[one, other], self._routes[other, one]
+        return not any(route.cut or route.clogged for route in both)
+
     def cut(self, pairs: Sequence[tuple[int, int]], *, heal: bool = False) -> None:
         """Begin or end a partition across directed pairs; those without an edge do not matter."""
         for pair in pairs:

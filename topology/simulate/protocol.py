@@ -1,6 +1,6 @@
 """Run the protocol simulator and keep what people look at: one row per node and round."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -77,16 +77,18 @@ def simulate_protocol(
     keep_models: bool = False,
     progress: Callable[[NodeRound], None] | None = None,
     watch: Watch | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> ProtocolRun:
     """Run real engines on a virtual clock and a virtual network.
 
     Args:
         plan: what to run.
         evaluate_every: rounds between two evaluations, 0 for never; the last is always measured.
-        keep_models: keep every node's model of every round in its row.
+        keep_models: keep the model in the rows of rounds that are evaluated, or else in all.
         progress: called with every closed round.
         watch: called with every mix: the node, the effect with its inputs and output, and whose
             the rows are. The vectors are the engine's own: copy what is kept.
+        stop: asked after every closed round; with True it ends there, and nothing is made of it.
 
     Raises:
         ConfigError: the graph, the rule or the fault script does not fit the members.
@@ -117,19 +119,17 @@ def simulate_protocol(
                 host.learner.evaluate(model) if measured and evaluate_every else {},
                 digest_of(model),
                 (sent - sent_before[host.name]) / max(1, len(near)),
-                model.copy() if keep_models else None,
+                model.copy() if keep_models and (measured or not evaluate_every) else None,
             )
         )
         sent_before[host.name] = sent
         if progress is not None:
             progress(rows[-1])
+        world.stopped = stop is not None and stop()
 
     world.on_closed = close
     world.run()
-    models = {host.name: host.engine.model for host in world.hosts}
-    digest = blake3()
-    for model in models.values():
-        digest.update(model.data.cast("B"))
+    models = {host.name: host.model for host in world.hosts}
     return ProtocolRun(
         rows,
         models,
@@ -138,10 +138,17 @@ def simulate_protocol(
             (plan.names[one], plan.names[other]): route.sent
             for (one, other), route in world.network.routes.items()
         },
-        digest.digest(),
+        _digest(models.values()),
         world.history.digest,
         world.now,
         world.events,
         world.checks.made,
         {str(code): count for code, count in sorted(world.refused.items())},
     )
+
+
+def _digest(models: Iterable[Vector]) -> Digest:
+    digest = blake3()
+    for model in models:
+        digest.update(model.data.cast("B"))
+    return digest.digest()

@@ -106,24 +106,28 @@ class Results:
             )
 
     def write(self, run: Run, simulation: Vectorized | None = None) -> None:
-        """Write all there is; with `simulation` also what an unfinished run goes on from.
+        """Write all there is; of an unfinished run also what it goes on from.
+
+        Without `simulation` that is its beginning: the same seed does the same again.
 
         Raises:
             StoreError: the disk is full or gone.
         """
         try:
             self._table(run)
-            if simulation is not None:
-                save_file(simulation.state(), self._new(STATE))
+            unfinished = simulation is not None or run.rounds_done < run.experiment.rounds
+            if unfinished:
+                state = {} if simulation is None else simulation.state()
+                save_file(state, self._new(STATE))
                 self._done(STATE)
-            else:
+            if simulation is None:
                 save_file({"models": torch.from_numpy(run.models).contiguous()}, self._new(MODELS))
                 self._done(MODELS)
             summary = {"config": self._config, "versions": versions(), "summary": run.summary()}
             text = json.dumps(_plain(summary), indent=1, allow_nan=False) + "\n"
             self._new(SUMMARY).write_text(text)
             self._done(SUMMARY)
-            if simulation is None:
+            if not unfinished:
                 (self.folder / STATE).unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(

@@ -6,14 +6,10 @@ run.table, run.models, run.summary()
 """
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, TypedDict, Unpack
 
 import numpy as np
@@ -30,6 +26,7 @@ from topology.simulate.estimate import (
     available_bytes,
     check_memory,
     needs_of,
+    needs_of_engines,
     peak_bytes,
 )
 from topology.simulate.experiment import (
@@ -44,9 +41,19 @@ from topology.simulate.experiment import (
     rule_of,
     task_of,
 )
+from topology.simulate.interrupt import until_interrupted
 from topology.simulate.vectorized import RoundFigures, Vectorized
 
-__all__ = ["Options", "Progress", "Run", "experiment_of", "needs", "simulate", "vectorized"]
+__all__ = [
+    "Options",
+    "Progress",
+    "Run",
+    "experiment_of",
+    "needs",
+    "root_mean_square",
+    "simulate",
+    "vectorized",
+]
 
 ROUNDS: Final = 20  # where nobody says: enough to see whether anything is learned
 DIGEST_BYTES: Final = 32
@@ -113,6 +120,8 @@ class Run:
         seconds: from the first round's start to the last round's end.
         rounds_done: fewer than asked for if it was interrupted.
         trained_by: how the nodes were trained, for people.
+        bytes_per_edge: that a node sends one neighbor in one round, on average.
+        history_digest: of everything that happened, in the protocol simulator.
     """
 
     experiment: Experiment
@@ -121,7 +130,7 @@ class Run:
     seconds: float = 0.0
     rounds_done: int = 0
     trained_by: str = ""
-    bytes_per_edge: int = 0
+    bytes_per_edge: float = 0.0
     history_digest: str | None = None
 
     @property
@@ -151,7 +160,7 @@ class Run:
         if figures.measures is None or figures.distances is None:
             return
         names = self.experiment.names
-        liars = self.experiment.liars
+        liars = self.experiment.lying
         measured = [name for name in self.columns if name not in FIXED]
         if not self.columns:
             found = {name for row in figures.measures for name in row} - {"loss"}
@@ -173,8 +182,8 @@ class Run:
         """Return a column's figures of honest nodes in the last measured round."""
         count = len(self.experiment.names)
         values = self.columns.get(name, [])[-count:]
-        honest = self.experiment.honest
-        return [values[place] for place in honest if values and values[place] is not None]
+        found = [values[place] for place in self.experiment.honest if values]
+        return [value for value in found if value is not None and not math.isnan(value)]
 
     def summary(self) -> dict[str, Any]:
         """Return the figures for `--json`; null for what cannot be computed."""
@@ -222,9 +231,9 @@ def simulate(
     """
     experiment = experiment_of(graph, task, rule, attack, options)
     every = options.get("measure_every", 1)
-    check_memory(needs(experiment, every), available_bytes())
-    progress = options.get("progress")
     engine = options.get("engine", "vectorized")
+    check_memory(needs(experiment, every, engine=engine), available_bytes())
+    progress = options.get("progress")
     if engine == "protocol":
         from topology.simulate.by_protocol import by_protocol
 
@@ -260,7 +269,7 @@ def vectorized(
     before, begin = run.seconds, clock()
     count, rounds = len(experiment.names), experiment.rounds
     begun, kept = run.rounds_done, begin
-    with _until_interrupted() as interrupted:
+    with until_interrupted() as interrupted:
         for number in range(begun, rounds):
             if interrupted.is_set():
                 break  # whoever called sees it by rounds_done
@@ -276,27 +285,6 @@ def vectorized(
                 kept = clock()
     run.models = simulation.models().numpy()
     return run
-
-
-@contextmanager
-def _until_interrupted() -> Iterator[threading.Event]:
-    """Let a first Ctrl-C end the run after its round, and a second one at once."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # signals are the main thread's
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set() and callable(before):
-            before(number, frame)
-        interrupted.set()
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _progress(run: Run, pace: float, *, measured: bool) -> Progress:
@@ -366,10 +354,13 @@ def experiment_of(
     )
 
 
-def needs(experiment: Experiment, every: int = 1) -> Needs:
+def needs(experiment: Experiment, every: int = 1, *, engine: str = "vectorized") -> Needs:
     """Return the memory that an experiment takes beside its data."""
     size = parameters_of(experiment.task, experiment.seed)
     measured = -(-experiment.rounds // every)
+    if engine == "protocol":
+        edges = experiment.graph.number_of_edges()
+        return needs_of_engines(len(experiment.names), edges, size, measured)
     itemsize = 8 if experiment.dtype == "float64" else 4
     liars = len(experiment.liars)
     return needs_of(len(experiment.names), liars, size, measured, itemsize=itemsize)

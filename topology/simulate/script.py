@@ -99,6 +99,8 @@ def _crash(world: "World", host: "Host", crash: Crash) -> Seconds:
 
 def _down(world: "World", host: "Host") -> None:
     world.causes.everywhere(Cause.HELD | Cause.RESTARTED)
+    if not host.starts:  # all are up at first, however early one is killed
+        host.start()
     host.stop()
 
 

@@ -26,6 +26,7 @@ from topology.simulate.experiment import Experiment
 from topology.simulate.mixing import Mixer, spans_of
 from topology.simulate.nodes import Nodes, spread
 from topology.simulate.one_by_one import OneByOne
+from topology.simulate.own_code import blamed, checked
 from topology.simulate.training import Ways, ways_of
 
 __all__ = ["RoundFigures", "Vectorized", "workers_of"]
@@ -99,6 +100,8 @@ class Vectorized:
                 [shares[member][other] for other in row]
                 for member, row in zip(self.nodes.members, around, strict=True)
             ]
+        attack = experiment.attack
+        self._attack: Attack | None = None if attack is None else checked(attack)
         cap = Limits().norm_cap
         self._mixer = Mixer(experiment.rule, self._sources, weights, cap=cap, pool=self._pool)
         self.ways: Ways = ways_of(self.nodes, self._pool, workers)
@@ -164,7 +167,8 @@ class Vectorized:
         losses = self.ways.train.train(self._table[:count], number)
         self._check(losses, number)
         self._lie(number)
-        self._mixer.mix(self._table, self._other)
+        with blamed(self.experiment.rule, "mixing"):
+            self._mixer.mix(self._table, self._other)
         self._table, self._other = self._other, self._table
         order = [self._at[member] for member in range(count)]
         ordered = losses[order].tolist()
@@ -188,13 +192,12 @@ class Vectorized:
     def _lie(self, round_: int) -> None:
         """Write what each liar publishes, who knows what its neighbors said the round before."""
         experiment = self.experiment
-        attack: Attack | None = experiment.attack
         for place, node in enumerate(self._liars):
-            assert attack is not None
+            assert self._attack is not None
             known = [_vector(self._other[row]) for row in self._sources[node]]
             rng = stream(experiment.seed, self.nodes.names[node], "attack", round_)
             with np.errstate(over="ignore", invalid="ignore"):
-                lie = attack(_vector(self._table[node]), known, rng)
+                lie = self._attack(_vector(self._table[node]), known, rng)
             self._table[len(self.nodes) + place] = torch.from_numpy(lie)
 
     def _distances(self) -> list[float]:

@@ -6,18 +6,19 @@ comes first, so the same seed gives the same history, byte for byte, in any proc
 
 import heapq
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import networkx as nx
 from blake3 import blake3
 
+from gossipfl.attacks.attack import Attack
 from gossipfl.codecs.codec import Codec
 from gossipfl.codecs.dense import Dense
 from gossipfl.effects import Mix, RoundClosed
 from gossipfl.engine import Phase
-from gossipfl.errors import ConfigError, Refusal
+from gossipfl.errors import ConfigError, FederationFailed, Refusal
 from gossipfl.federation import Constitution, Federation, MemberEntry
 from gossipfl.mixing.rule import MixingRule, check_degree
 from gossipfl.setup import Limits, Setup
@@ -59,6 +60,7 @@ class Plan:
         pace: as in federation.toml.
         limits: of every node.
         faults: what goes wrong.
+        attacks: who lies besides, and how.
         train_s: seconds that a local pass takes.
         train_jitter: that much longer at most, as a share.
         apart: how far an honest model may end from the honest mean; None: do not check.
@@ -75,6 +77,7 @@ class Plan:
     pace: str = "elastic"
     limits: Limits = field(default_factory=Limits)
     faults: FaultScript = field(default_factory=FaultScript)
+    attacks: Mapping[PeerId, Attack] = field(default_factory=dict)
     train_s: Seconds = 0.05
     train_jitter: float = 0.2
     apart: float | None = None
@@ -105,11 +108,12 @@ class World:
         self.places = {name: place for place, name in enumerate(plan.names)}
         self.now: Seconds = 0.0
         self.events = 0
+        self.stopped = False  # set by whoever wants no more
         self.watch = watch
         self.refused: Counter[Refusal] = Counter()
         self.history = History(keep=keep)
         self.causes = Causes()
-        self.liars = liars_of(plan.faults, plan.names, plan.seed)
+        self.liars = liars_of(plan.faults, plan.names, plan.seed, plan.attacks)
         self.checks = Checks(plan.rule, plan.names, frozenset(self.liars), self.causes, plan.replay)
         self.initial = plan.learning.initial()
         self.on_closed: Callable[[Host, RoundClosed], None] = lambda host, effect: None
@@ -133,20 +137,25 @@ class World:
 
         Raises:
             InvariantBroken: something happened that must never happen.
-            FederationFailed: a deadline was missed in lock-step.
+            FederationFailed: a deadline was missed in lock-step, or a node was left by all.
             TaskError: the task failed.
         """
         for host in self.hosts:
-            self.at(START_S * host.rng.random(), host.start)
+            self.at(START_S * host.rng.random(), self._first_start, host)
         end = self.calm_at + PATIENCE_S * (self.plan.rounds + 10)
         try:
-            while self._heap and self._heap[0][0] <= end:
+            while self._heap and self._heap[0][0] <= end and not self.stopped:
                 if self.events & 63 == 0 and self.done:
                     break
                 self.step()
         except AssertionError as error:  # the engine's own: a bug too, and this is how to see it
             raise self.checks.broken(PeerId("the engine"), f"assertion: {error!r}") from error
-        self._finish()
+        if not self.stopped:
+            self._finish()
+
+    def _first_start(self, host: Host) -> None:
+        if not host.starts:  # else it was killed before, and comes back when the script says
+            host.start()
 
     def step(self) -> None:
         """Let the next event happen."""
@@ -170,9 +179,26 @@ class World:
 
     def _finish(self) -> None:
         up = [host.name for host in self.hosts if host.up]
+        for host in self.hosts:
+            if host.up and host.engine.phase is not Phase.DONE and self._is_left(host):
+                raise FederationFailed(
+                    f"{host.name} cannot go on: too many of its neighbors are gone for good, "
+                    f"{', '.join(host.engine.waits_for) or 'all of them'}",
+                    fix="Let nodes come back and partitions heal, or give it more neighbors.",
+                )
         models = {host.name: host.engine.model for host in self.hosts if host.starts}
         limit = self.plan.apart
         self.checks.finished(up, models, float("inf") if limit is None else limit)
+
+    def _is_left(self, host: Host) -> bool:
+        """Whether faults that never end left a node fewer neighbors than it needs to go on."""
+        engine = host.engine
+        near = [self.places[peer] for peer in engine.setup.neighbors]
+        reached = sum(
+            self.hosts[peer].up and self.network.is_open(host.place, peer) for peer in near
+        )
+        begun = engine.round > 0 or engine.phase is not Phase.WAITING
+        return reached < (1 if begun else engine.start_quorum)
 
     def at(self, time: Seconds, call: Callable[..., object], *args: object) -> None:
         """Call at a time; of one time, in the order they were asked for."""
@@ -286,4 +312,4 @@ def _check(plan: Plan) -> None:
         raise ConfigError("the graph has a node that is its own neighbor", fix="Remove self-loops.")
     for place in graph:
         check_degree(plan.rule, len(neighbors(graph, place)))
-    plan.faults.check(names)
+    plan.faults.check(names, graph)
