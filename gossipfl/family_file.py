@@ -3,18 +3,16 @@
 Only simulations read such files: what a real federation runs must be the same on every machine.
 """
 
-import importlib.util
 import re
-import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from gossipfl import family
-from gossipfl.errors import ConfigError, GossipError
+from gossipfl.errors import ConfigError
 from gossipfl.family import Member, built, parse
 from gossipfl.learning.task_source import digest_of, is_file, read_source, spelled
+from gossipfl.user_code import line_in, retold, run_file, said
 
 __all__ = ["chosen", "spelled_member"]
 
@@ -59,34 +57,15 @@ def spelled_member(text: str) -> dict[str, Any]:
 
 def _module(path: Path, key: str) -> ModuleType:
     """Run a file, once per process and content."""
-    content = read_source(path)
-    name = f"gossipfl_{key}_{digest_of(content)[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as import does: pydantic looks classes up there
-    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        if isinstance(error, GossipError):
-            raise
-        frames = [
-            at for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)
-        ]
-        line = error.lineno if isinstance(error, SyntaxError) else None
-        line = frames[-1].lineno if frames else line
+
+    def tell(error: BaseException) -> ConfigError:
+        line = line_in(str(path), error)
         where = str(path) if line is None else f"{path}, line {line}"
-        raise ConfigError(
-            f"{key}: {where}: {type(error).__name__}: {error}", fix="Mend the file at that line."
-        ) from error
-    finally:
-        sys.dont_write_bytecode = keep
-    return module
+        return ConfigError(f"{key}: {where}: {said(error)}", fix="Mend the file at that line.")
+
+    content = read_source(path)
+    with retold(tell):
+        return run_file(path, content, f"gossipfl_{key}_{digest_of(content)[:16]}")
 
 
 def _class(module: ModuleType, parent: type[M], name: str | None, path: Path, key: str) -> type[M]:

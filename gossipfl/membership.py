@@ -15,9 +15,7 @@ __all__ = ["MISSED_MAX", "Accepted", "Link", "Membership", "Peer", "Reason", "ju
 
 MISSED_MAX = 3  # rounds in a row without an answer, then a neighbor is not waited for
 _REFUSAL_PAUSE = 10.0  # seconds between two told refusals of one kind: a mistake, not a storm
-_REFUSAL_KEPT = (
-    60.0  # seconds; one that persists comes again: links are dialed every 30 s or sooner
-)
+_REFUSAL_KEPT = 60.0  # seconds; one that persists comes again, as links are dialed every 30 s
 _TOLD = {  # refusals a person at the other end can act on
     Refusal.WRONG_FEDERATION,
     Refusal.WRONG_LAYOUT,

@@ -7,7 +7,6 @@ What a task's own code raises becomes a `TaskError` that names its file and line
 """
 
 import inspect
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gossipfl.errors import GossipError, TaskError
+from gossipfl.errors import TaskError
 from gossipfl.learning.advice import advice
 from gossipfl.learning.device import available, choose
 from gossipfl.learning.isolation import isolated
@@ -24,10 +23,9 @@ from gossipfl.learning.task import Place, Split, Task, initial, load_task
 from gossipfl.params import Layout, LocalLayout, Raw, SavedPart, saved_parts
 from gossipfl.streams import seed_of
 from gossipfl.types import Vector
+from gossipfl.user_code import line_in, retold, said
 
 __all__ = ["Session", "blamed", "read_data"]
-
-_MESSAGE_CHARS_MAX = 1000  # of a task's own exception; a whole tensor printed is no sentence
 
 _NOTHING: Raw = np.empty(0, np.uint8)  # the local state of a model that shares everything
 
@@ -168,22 +166,15 @@ def read_data(task: Task, place: Place) -> Split:
 @contextmanager
 def blamed(task: Task, doing: str) -> Iterator[None]:
     """Turn what a task's code raises into an error of the task, with the place it came from."""
-    try:
-        yield
-    except GossipError:
-        raise
-    except (Exception, SystemExit) as error:
-        message = str(error)[:_MESSAGE_CHARS_MAX]
-        said = f"{type(error).__name__}: {message}" if message else type(error).__name__
-        raise TaskError(
-            f"the task {task.kind} failed while {doing}: {said} ({_line_at_fault(task, error)})",
+
+    def tell(error: BaseException) -> TaskError:
+        file = inspect.getfile(type(task))
+        line = line_in(file, error)
+        where = file if line is None else f"{file}, line {line}"
+        return TaskError(
+            f"the task {task.kind} failed while {doing}: {said(error)} ({where})",
             fix=advice(error) or "Mend the task at that line, or the data it reads.",
-        ) from error
+        )
 
-
-def _line_at_fault(task: Task, error: BaseException) -> str:
-    """Return file and line of the innermost call inside the task's own file, else the file."""
-    frames = traceback.extract_tb(error.__traceback__)
-    file = inspect.getfile(type(task))
-    own = [frame for frame in frames if frame.filename == file]
-    return f"{file}, line {own[-1].lineno}" if own else file
+    with retold(tell):
+        yield

@@ -4,15 +4,11 @@ The bytes that were hashed are the bytes that run. Nothing is left behind: no en
 no compiled file. Whatever the file raises becomes a sentence with its line.
 """
 
-import importlib.util
 import inspect
 import json
 import re
-import sys
-import traceback
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.abc import SourceLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -20,10 +16,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
 
-from gossipfl.errors import ConfigError, GossipError, TaskError
+from gossipfl.errors import ConfigError, TaskError
 from gossipfl.learning.isolation import isolated
 from gossipfl.learning.task import Task
 from gossipfl.learning.task_source import digest_of, read_source, spelled
+from gossipfl.user_code import line_in, retold, run_file, said
 
 __all__ = ["load"]
 
@@ -44,22 +41,7 @@ ELSEWHERE: Final = {
     "optimiser": "optimizer",
 }
 """What other frameworks call a method: left as it is, it would never be called."""
-_MESSAGE_CHARS_MAX: Final = 1000  # of a file's own exception: a sentence, not a page
 _UNTYPED: Final = re.compile(r"Field '(\w+)'|attribute was detected: `(\w+)")  # pydantic's words
-
-
-class _Bytes(SourceLoader):
-    """Loads a module from bytes already read; having no file times, Python caches nothing."""
-
-    def __init__(self, path: Path, content: bytes) -> None:
-        self._path = str(path)
-        self._content = content
-
-    def get_filename(self, fullname: str) -> str:
-        return self._path
-
-    def get_data(self, path: str | bytes) -> bytes:
-        return self._content
 
 
 def load(choice: object, folder: Path | None = None) -> Task:
@@ -105,49 +87,29 @@ def _table(choice: object) -> dict[str, Any]:
 
 def _module(path: Path, content: bytes, digest: str) -> ModuleType:
     """Run a file, once per process, under a name that no other module can have."""
-    name = f"gossipfl_task_{digest[:16]}"
-    known = sys.modules.get(name)
-    if known is not None and known.__file__ == str(path):
-        return known
-    spec = importlib.util.spec_from_file_location(name, path, loader=_Bytes(path, content))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as import does: dataclasses and pydantic look classes up there
-    try:
-        with isolated(IMPORT_SEED):
-            spec.loader.exec_module(module)
-    except GossipError:
-        del sys.modules[name]
-        raise
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise _explained(error, path, content.decode()) from error
-    return module
+    with retold(lambda error: _explained(error, path, content.decode())), isolated(IMPORT_SEED):
+        return run_file(path, content, f"gossipfl_task_{digest[:16]}")
 
 
 def _explained(error: BaseException, path: Path, text: str) -> TaskError:
     """Say what a file's own code did wrong, where, and what to do."""
-    frames = [at for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)]
-    line = frames[-1].lineno if frames else None
-    message = str(error)[:_MESSAGE_CHARS_MAX]
-    said = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    line, what = line_in(str(path), error), said(error)
     fix = "Mend the file at that line."
     match error:
         case SyntaxError() if error.filename == str(path):
-            line, said = error.lineno, f"{error.msg}: {(error.text or '').strip()}"
+            line, what = error.lineno, f"{error.msg}: {(error.text or '').strip()}"
         case ModuleNotFoundError():
             fix = _missing_module(error.name or "", path)
         case PydanticUserError():
-            if found := _UNTYPED.search(message):
+            if found := _UNTYPED.search(str(error)):
                 return _untyped(found.group(1) or found.group(2), path, text, line)
-            said = message.partition(". ")[0]
+            what = str(error).partition(". ")[0]
             fix = (
                 "A field is a setting that federation.toml can hold: a number, a text, true or "
                 "false, or a list of such. Move all else out of the class."
             )
     where = str(path) if line is None else f"{path}, line {line}"
-    return TaskError(f"{where}: {said}", fix=fix)
+    return TaskError(f"{where}: {what}", fix=fix)
 
 
 def _missing_module(name: str, path: Path) -> str:
@@ -274,37 +236,43 @@ def _built(task: type[Task], fields: dict[str, Any], path: Path) -> Task:
         ConfigError: a field is unknown, missing or wrong.
         TaskError: what the class itself sets a field to is wrong, or a check of its own raises.
     """
-    known, kind = task.model_fields, task.kind
-    try:
-        # As JSON: a TOML list may then stand for a tuple, though everything else stays strict.
-        return task.model_validate_json(json.dumps(fields))
-    except ValidationError as error:
-        items = error.errors()
-        own = [item for item in items if item["type"] != "missing" and item["loc"][0] not in fields]
-        if own:
-            raise TaskError(
-                f"{path}: "
-                + "; ".join(f"{item['loc'][0]} in the class: {_lower(item)}" for item in own),
-                fix="Mend what the class sets it to, or its type.",
-            ) from None  # a cause is shown to the user, and this one says no more
-        problems = "; ".join(
-            f"{'.'.join(['task', *map(str, item['loc'])])}: "
-            + ("there is no such field" if item["type"] == "extra_forbidden" else _lower(item))
-            for item in items
-        )
-        unknown = [str(i["loc"][-1]) for i in items if i["type"] == "extra_forbidden"]
-        near = get_close_matches(unknown[0], known, n=1) if unknown else []
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise ConfigError(
-            problems, fix=f"{hint}Fields of {kind}: {', '.join(known) or 'none'}."
-        ) from None
-    except GossipError:
-        raise
-    except Exception as error:
-        raise TaskError(
-            f"the class of {kind} cannot be built: {type(error).__name__}: {error}",
+
+    def tell(error: BaseException) -> TaskError:
+        return TaskError(
+            f"the class of {task.kind} cannot be built: {said(error)}",
             fix="Mend the checks of the class in the task's file.",
-        ) from error
+        )
+
+    with retold(tell):
+        try:
+            # As JSON: a TOML list may then stand for a tuple, though all else stays strict.
+            return task.model_validate_json(json.dumps(fields))
+        except ValidationError as error:
+            # no cause: it is shown to the user, and this one says no more
+            raise _misfit(task, error, fields, path) from None
+
+
+def _misfit(
+    task: type[Task], error: ValidationError, fields: dict[str, Any], path: Path
+) -> ConfigError | TaskError:
+    """Say which field does not fit, and whether the configuration or the class sets it."""
+    known, items = task.model_fields, error.errors()
+    own = [item for item in items if item["type"] != "missing" and item["loc"][0] not in fields]
+    if own:
+        return TaskError(
+            f"{path}: "
+            + "; ".join(f"{item['loc'][0]} in the class: {_lower(item)}" for item in own),
+            fix="Mend what the class sets it to, or its type.",
+        )
+    problems = "; ".join(
+        f"{'.'.join(['task', *map(str, item['loc'])])}: "
+        + ("there is no such field" if item["type"] == "extra_forbidden" else _lower(item))
+        for item in items
+    )
+    unknown = [str(i["loc"][-1]) for i in items if i["type"] == "extra_forbidden"]
+    near = get_close_matches(unknown[0], known, n=1) if unknown else []
+    hint = f"Did you mean {near[0]}? " if near else ""
+    return ConfigError(problems, fix=f"{hint}Fields of {task.kind}: {', '.join(known) or 'none'}.")
 
 
 def _lower(item: Any) -> str:  # noqa: ANN401 - pydantic's details of one error

@@ -25,25 +25,16 @@ from gossipfl.errors import (
     TaskError,
     WorkerDied,
 )
-from node.cli import main
 from node.config import load_federation, load_node
 from node.output import ExitCode, Result, exit_code_of, is_plain, show_result
+from tests.commands import Run, runner
 from topology.graphs import Graph
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run one command line in an empty directory; return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = main(arguments)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+    return runner(tmp_path, monkeypatch, capsys)
 
 
 def verb_that(error: BaseException | None, result: object = None) -> Callable[..., object]:

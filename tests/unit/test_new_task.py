@@ -3,29 +3,19 @@
 import ast
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gossipfl.tasks.heart_disease import COLUMNS, HOSPITALS
-from node.cli import main
 from node.output import ExitCode
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.commands import Run, runner
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run one command line in an empty directory; return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = main(arguments)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+    return runner(tmp_path, monkeypatch, capsys)
 
 
 def right(run: Run, *arguments: str) -> str:

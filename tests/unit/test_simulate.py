@@ -15,7 +15,7 @@ import pytest
 from gossipfl.attacks.attack import Attack
 from gossipfl.errors import ConfigError, StoreError, TaskError
 from gossipfl.mixing.rule import MixingRule
-from node.cli import main
+from tests.commands import run_cli, told
 from topology.simulate import simulate
 from topology.simulate.curves import title_of
 from topology.simulate.estimate import Needs, check_memory
@@ -60,15 +60,6 @@ class Halves(Partition):
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def run_cli(*words: str) -> int:
-    return main(words)
-
-
-def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
 
 
 # --- in Python

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gossipfl.errors import ConfigError
-from node.cli import main
+from tests.commands import run_cli, told
 from topology.simulate import simulate
 from topology.simulate.by_protocol import with_faults
 from topology.simulate.curves import title_of
@@ -27,15 +27,6 @@ PROTOCOL = (
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def run_cli(*words: str) -> int:
-    return main(words)
-
-
-def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
 
 
 def test_who_lies_twice_or_with_nobody_honest_is_refused() -> None:

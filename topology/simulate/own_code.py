@@ -1,7 +1,6 @@
 """Somebody's own rule or attack in a simulation: what is wrong with it is said of its own line."""
 
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
@@ -9,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from gossipfl.attacks.attack import Attack
-from gossipfl.errors import ConfigError, GossipError
+from gossipfl.errors import ConfigError
 from gossipfl.family import Member
 from gossipfl.types import Vector
+from gossipfl.user_code import line_in, retold, said
 
 __all__ = ["blamed", "checked"]
 
@@ -27,21 +27,22 @@ def blamed(member: Member, key: str) -> Iterator[None]:
     Raises:
         ConfigError: the class failed.
     """
-    try:
+    module = type(member).__module__
+    if module.startswith("gossipfl."):
         yield
-    except GossipError:
-        raise
-    except Exception as error:  # the code of somebody else may raise anything
-        module = type(member).__module__
-        if module.startswith("gossipfl."):
-            raise
-        file = getattr(sys.modules.get(module), "__file__", None)
-        frames = [at for at in traceback.extract_tb(error.__traceback__) if at.filename == file]
-        where = f" ({file}, line {frames[-1].lineno})" if frames else ""
-        raise ConfigError(
-            f"{key}: {member.kind} failed: {type(error).__name__}: {error}{where}",
+        return
+
+    def tell(error: BaseException) -> ConfigError:
+        file = getattr(sys.modules.get(module), "__file__", None) or ""
+        line = line_in(file, error)
+        where = "" if line is None else f" ({file}, line {line})"
+        return ConfigError(
+            f"{key}: {member.kind} failed: {said(error)}{where}",
             fix="Mend it at that line." if where else "Mend that class.",
-        ) from error
+        )
+
+    with retold(tell):
+        yield
 
 
 class _Checked(Attack):
